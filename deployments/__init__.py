@@ -1,0 +1,1 @@
+"""Schedules, triggers, work pools (`prefect.yaml`) and the shipped recipes."""

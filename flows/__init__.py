@@ -1,0 +1,1 @@
+"""Prefect flows: which stages, in what order. One public flow a file."""

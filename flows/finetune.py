@@ -1,0 +1,57 @@
+"""The main flow: from data to a registered model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.flows import Flow
+
+from tunesmith.provenance import record_recipe
+from tunesmith.recipe import Recipe
+from tunesmith.report.summary import RunSummary, summarize_run
+from tunesmith.tasks.data import snapshot, split
+from tunesmith.tasks.evaluation import decide, evaluate
+from tunesmith.tasks.export import export
+from tunesmith.tasks.features import encode
+from tunesmith.tasks.report import publish_summary
+from tunesmith.tasks.tracking import close_unfinished, register
+from tunesmith.tasks.training import train
+
+
+def close_candidate_run(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Close what a failed, crashed or cancelled flow run left open in MLflow."""
+    recipe = Recipe.load(flow_run.parameters["recipe"], flow_run.parameters.get("overrides", ()))
+    close_unfinished(recipe.tracking, str(flow_run.id), has_failed=state.is_failed())
+
+
+@flow(
+    name="finetune",
+    on_failure=[close_candidate_run],
+    on_crashed=[close_candidate_run],
+    on_cancellation=[close_candidate_run],
+)
+def finetune(recipe: str, overrides: tuple[str, ...] = ()) -> RunSummary:
+    """Fine-tune on the newest data, compare with the champion, register the result and promote what is better.
+
+    Args:
+        recipe: Path of the recipe's file, read when the run starts.
+        overrides: Changes to it, such as `train.num_epochs=2`.
+    """
+    wanted = Recipe.load(recipe, overrides)
+    record = record_recipe(wanted, Path(recipe))
+    rows = snapshot(wanted.data, wanted.examples, wanted.store)
+    splits = split(rows, wanted.split, wanted.examples, wanted.store)
+    features = encode(splits, wanted.examples, wanted.model, wanted.tokenize, wanted.store)
+    candidate = train(features, wanted.examples, wanted.model, wanted.train, wanted.tracking, record, wanted.store)
+    report = evaluate(candidate, features, wanted.examples, wanted.model, wanted.evaluate, wanted.store)
+    decision = decide(report, wanted.gate, wanted.registry, wanted.tracking, wanted.store)
+    exported = export(candidate, features, wanted.examples, wanted.model, wanted.export, wanted.store)
+    version = register(
+        candidate, report, decision, exported, rows, record, wanted.registry, wanted.tracking, wanted.store
+    )
+    summary = summarize_run(wanted.name, [rows, splits, features, candidate, report, decision, exported, version])
+    publish_summary(summary, candidate)
+    return summary

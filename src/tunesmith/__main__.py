@@ -1,0 +1,10 @@
+"""`python -m tunesmith` is `tunesmith`."""
+
+from __future__ import annotations
+
+import sys
+
+from tunesmith.cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main())

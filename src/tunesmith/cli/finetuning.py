@@ -1,0 +1,112 @@
+"""Running the finetune flow in this process, for `run` and `demo`."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from textwrap import shorten
+from typing import TYPE_CHECKING
+
+from tunesmith.cli.prefect_server import prefect_server
+from tunesmith.cli.table import format_seconds, format_table
+from tunesmith.home import Home
+
+if TYPE_CHECKING:
+    from tunesmith.report.summary import RunSummary
+
+MAX_REASON = 100
+"""Characters of a reason on the last screen; the log lines have it in full."""
+DRAIN_SECONDS = 10
+"""How long to wait for Prefect's client to deliver its last events and log lines."""
+
+
+def run_finetune(recipe: Path, overrides: Sequence[str]) -> RunSummary:
+    """Run the flow here, on the server that PREFECT_API_URL names or on one of its own.
+
+    Raises:
+        TunesmithError: The recipe is wrong or a stage failed.
+        KeyboardInterrupt: The user stopped the run.
+    """
+    with prefect_server(Home.locate(os.environ, Path.cwd()), os.environ) as server:
+        from tunesmith.recipe import Recipe
+
+        Recipe.load(recipe, overrides)  # its mistakes are told before anything heavy is imported
+        from prefect.events.worker import EventsWorker
+        from prefect.logging.handlers import APILogWorker
+
+        from tunesmith.flows.finetune import finetune
+
+        if server is not None:
+            server.wait_until_up()
+        try:
+            return finetune(str(recipe.absolute()), tuple(overrides))
+        finally:
+            EventsWorker.drain_all(timeout=DRAIN_SECONDS)
+            APILogWorker.drain_all(timeout=DRAIN_SECONDS)
+
+
+def render_summary(summary: RunSummary) -> str:
+    """The summary as the last screen of a run."""
+    sections = [
+        format_table(["stage", "key", "took", ""], _stage_rows(summary)),
+        format_table(["", "rows", ""], _row_rows(summary)),
+        _training_line(summary),
+        format_table(
+            [f"on {summary.num_test_examples:,} test examples", "candidate", summary.baseline_name],
+            _metric_rows(summary),
+        ),
+        "\n".join([_version_line(summary), *(f"  {reason}" for reason in summary.reasons)]),
+        _pages(),
+    ]
+    return "\n\n".join(sections)
+
+
+def _stage_rows(summary: RunSummary) -> list[list[str]]:
+    rows = []
+    for stage in summary.stages:
+        why = "cached" if stage.is_cached else shorten(f"computed: {stage.reason}", MAX_REASON, placeholder=" ...")
+        rows.append([stage.name, stage.key, format_seconds(stage.seconds), why])
+    return rows
+
+
+def _row_rows(summary: RunSummary) -> list[list[str]]:
+    rows = [["read", f"{summary.rows_in:,}", ""]]
+    rows += [["dropped", f"{count:,}", reason] for reason, count in summary.dropped.items()]
+    for split, count in summary.num_rows.items():
+        truncated = summary.num_truncated.get(split, 0)
+        rows.append([split, f"{count:,}", f"{truncated:,} truncated" if truncated else ""])
+    return rows
+
+
+def _training_line(summary: RunSummary) -> str:
+    speed = f"{summary.examples_per_second:,.0f} examples a second"
+    return f"trained {summary.num_steps:,} steps in {summary.num_epochs:g} epochs, {speed}"
+
+
+def _metric_rows(summary: RunSummary) -> list[list[str]]:
+    names = sorted(summary.metrics, key=lambda name: name != summary.primary_metric)
+    return [[name, f"{summary.metrics[name]:.4f}", _number(summary.baseline_metrics.get(name))] for name in names]
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _version_line(summary: RunSummary) -> str:
+    aliases = f", alias {', '.join(summary.aliases)}" if summary.aliases else ""
+    return f"{summary.verdict}: {summary.model_name} version {summary.version}{aliases} ({summary.model_uri})"
+
+
+def _pages() -> str:
+    """The commands that open the pages of MLflow and Prefect."""
+    home, scripts = Home.locate(os.environ, Path.cwd()), Path(os.path.relpath(Path(sys.executable).parent))
+    lines = []
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        lines.append(f"MLflow page:   {scripts / 'mlflow'} ui --backend-store-uri {shlex.quote(home.tracking_uri)}")
+    if not os.environ.get("PREFECT_API_URL"):
+        folder = shlex.quote(str(home.prefect_folder))
+        lines.append(f"Prefect page:  PREFECT_HOME={folder} {scripts / 'prefect'} server start")
+    return "\n".join(lines)

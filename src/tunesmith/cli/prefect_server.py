@@ -1,0 +1,149 @@
+"""Which Prefect server a run reports to: the one that PREFECT_API_URL names, or one of its own for as long as it lasts.
+
+Prefect can start a temporary server, too, but only after its client is imported, and it survives a killed parent. Ours
+starts while the rest is still being imported, and ends with its parent however that ends.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from tunesmith.errors import TunesmithError
+from tunesmith.home import Home
+
+START_SECONDS = 120
+"""How long a server may take to answer for the first time; a loaded machine needs half a minute."""
+STOP_SECONDS = 10
+"""How long a server may take to write down the last states."""
+MAX_STARTS = 3
+"""A new SQLite database can be found locked while it is being made; the next start finds it made."""
+
+PREFECT_ENVIRONMENT = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "tunesmith",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+}
+"""No telemetry; our log lines go to Prefect's page of the run, and nobody else's to the user's screen."""
+
+
+class EmbeddedServer:
+    """A Prefect server in a process of its own, on a port of its own, with its database in TUNESMITH_HOME."""
+
+    def __init__(self, log_file: Path) -> None:
+        self._log_file = log_file
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._num_starts = 0
+        self._process = self._start()
+
+    @property
+    def api_url(self) -> str:
+        """What PREFECT_API_URL has to be."""
+        return f"http://127.0.0.1:{self._listener.getsockname()[1]}/api"
+
+    def wait_until_up(self) -> None:
+        """Wait for the first answer; a server that ended before it is started again.
+
+        Raises:
+            TunesmithError: It did not come up.
+        """
+        deadline = time.monotonic() + START_SECONDS
+        while not self._is_up():
+            if self._process.poll() is not None and self._num_starts < MAX_STARTS:
+                self._close_pipe()
+                self._process = self._start()
+            elif self._process.poll() is not None or time.monotonic() > deadline:
+                raise TunesmithError(
+                    f"the embedded Prefect server did not start; its log is {self._log_file}. "
+                    "Run the command again, or start a server (`prefect server start`) and set PREFECT_API_URL."
+                )
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        """End the server after it has written down the last states."""
+        self._process.terminate()
+        try:
+            self._process.wait(timeout=STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._close_pipe()
+        self._listener.close()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        self._num_starts += 1
+        self._log_file.parent.mkdir(parents=True, exist_ok=True)
+        with self._log_file.open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "tunesmith.cli.prefect_server", str(self._listener.fileno())],
+                stdin=subprocess.PIPE,  # its end tells the server that we are gone
+                stdout=log,
+                stderr=log,
+                pass_fds=[self._listener.fileno()],
+                start_new_session=True,  # Ctrl-C is for the run, which still has states to report
+            )
+
+    def _is_up(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.api_url}/health", timeout=1):
+                return True
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def _close_pipe(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
+
+@contextmanager
+def prefect_server(home: Home, environ: MutableMapping[str, str]) -> Iterator[EmbeddedServer | None]:
+    """Set the environment up for Prefect's client, before it is imported.
+
+    Args:
+        home: Where the embedded server keeps its database.
+        environ: The environment; what the user has set stays.
+
+    Yields:
+        A server that is starting, or None where PREFECT_API_URL names one.
+    """
+    for name, value in PREFECT_ENVIRONMENT.items():
+        environ.setdefault(name, value)
+    environ.setdefault("PREFECT_HOME", str(home.prefect_folder))
+    if environ.get("PREFECT_API_URL"):
+        yield None
+        return
+    server = EmbeddedServer(home.log_folder / "prefect-server.log")
+    environ["PREFECT_API_URL"] = server.api_url
+    try:
+        yield server
+    finally:
+        del environ["PREFECT_API_URL"]
+        server.stop()
+
+
+def _stop_with_parent() -> None:
+    sys.stdin.buffer.read()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _serve(descriptor: int) -> None:
+    os.environ.update({"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"})
+    threading.Thread(target=_stop_with_parent, daemon=True).start()
+    import uvicorn
+
+    uvicorn.run("prefect.server.api.server:create_app", factory=True, fd=descriptor, log_level="critical")
+
+
+if __name__ == "__main__":
+    _serve(int(sys.argv[1]))

@@ -1,0 +1,1 @@
+"""From files to rows to splits: read, transform, snapshot, split."""

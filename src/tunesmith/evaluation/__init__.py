@@ -1,0 +1,1 @@
+"""Judging a candidate: predictions, metrics, the baseline, the decision; and predictions for files."""

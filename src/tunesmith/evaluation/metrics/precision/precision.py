@@ -1,0 +1,39 @@
+"""Precision: of the examples predicted as a class, the fraction that is of that class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import datasets
+import evaluate
+from sklearn.metrics import precision_score
+
+
+class Precision(evaluate.Metric):  # type: ignore[misc]  # evaluate has no types
+    """Precision, in [0, 1]; greater is better."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description="Precision: of the examples predicted as a class, the fraction that is of that class.",
+            citation="",
+            inputs_description=(
+                "Args: predictions, references: labels as text or as whole numbers. average: how classes are put "
+                "together, as in scikit-learn. pos_label: the positive class of average='binary'. A class without "
+                "examples counts as zero."
+            ),
+            features=[
+                datasets.Features({"predictions": datasets.Value(dtype), "references": datasets.Value(dtype)})
+                for dtype in ("string", "int64")
+            ],
+            reference_urls=["https://scikit-learn.org/stable/modules/generated/sklearn.metrics.precision_score.html"],
+        )
+
+    def _compute(
+        self,
+        predictions: Sequence[str | int],
+        references: Sequence[str | int],
+        average: str = "macro",
+        pos_label: str | int = 1,
+    ) -> dict[str, float]:
+        value = precision_score(references, predictions, average=average, pos_label=pos_label, zero_division=0)
+        return {"precision": float(value)}

@@ -1,0 +1,1 @@
+"""A candidate as a folder that plain transformers loads, proved to give the same logits."""

@@ -1,0 +1,116 @@
+"""The export stage: a folder that plain transformers loads, and the proof that it gives the same logits."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from tunesmith.errors import TunesmithError
+from tunesmith.evaluation.scoring import read_split
+from tunesmith.evaluation.served import ServedModel
+from tunesmith.export.parity import ParityReport, compute_logits, make_batches, measure_parity
+from tunesmith.kinds import Examples, find_kind, kind_module
+from tunesmith.modeling.base import ModelConfig, find_base
+from tunesmith.section import Section
+from tunesmith.store.derivation import Derivation, compose_ingredients
+from tunesmith.store.folder import FolderStore
+from tunesmith.store.ref import Facts, Ref
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+LIBRARIES = ("torch", "transformers", "safetensors")
+
+
+class ExportConfig(Section):
+    """How a candidate is exported."""
+
+    max_logit_difference: Annotated[float, Field(ge=0, le=1)] = 1e-4
+    """The largest allowed distance between a logit of the candidate and the same logit of the exported model."""
+
+
+def derive_export(
+    candidate: Ref, features: Ref, examples: Examples, model: ModelConfig, export: ExportConfig
+) -> Derivation:
+    """What an exported model is made of."""
+
+    def build(folder: Path) -> Facts:
+        return _export(folder, candidate, features, examples, model, export)
+
+    libraries = LIBRARIES if model.lora is None else (*LIBRARIES, "peft")
+    return Derivation(
+        kind="export",
+        ingredients=compose_ingredients(
+            # All fields, also those in no other key: tunesmith.json holds them for predicting.
+            config={"examples": examples.model_dump(mode="json"), "export": export.key_fields()},
+            inputs={"candidate": candidate.key, "features": features.key},
+            code=("tunesmith.export.export", "tunesmith.export.plain_reader", kind_module(examples)),
+            libraries=libraries,
+        ),
+        build=build,
+    )
+
+
+def export(
+    candidate: Ref,
+    features: Ref,
+    examples: Examples,
+    model: ModelConfig,
+    export: ExportConfig,
+    store: FolderStore,
+) -> Ref:
+    """Export a candidate to a folder that plain transformers loads.
+
+    Returns:
+        model/ (weights, configuration, tokenizer, tunesmith.json), adapter/ where one was trained, parity.json.
+
+    Raises:
+        TunesmithError: The exported model's logits are not the candidate's; nothing is published.
+    """
+    return store.ensure(derive_export(candidate, features, examples, model, export))
+
+
+def _export(
+    folder: Path, candidate: Ref, features: Ref, examples: Examples, model: ModelConfig, config: ExportConfig
+) -> Facts:
+    from tunesmith.modeling.load import load_trained, merge
+
+    kind, labels, target = find_kind(examples), tuple(features.facts["labels"]), folder / "model"
+    batches = make_batches(read_split(features.folder, "test"), kind, features.facts["pad_token_id"])
+    trained = load_trained(candidate.folder, find_base(model).folder, examples, labels)
+    expected = compute_logits(trained, batches)  # before merging, which changes the model in place
+    served = ServedModel(
+        examples=examples, labels=labels, max_length=features.facts["max_length"], candidate=candidate.key
+    )
+    _save(merge(trained), features.folder / "tokenizer", served, target)
+    formats = ["safetensors"]
+    if model.lora is not None:
+        shutil.copytree(candidate.folder / "adapter", folder / "adapter")
+        formats.append("adapter")
+    parity = measure_parity(expected, target, kind.AUTO_CLASS, batches)
+    _check_parity(parity, config)
+    report = {**asdict(parity), "limit": config.max_logit_difference}
+    (folder / "parity.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+    size_bytes = sum(path.stat().st_size for path in target.iterdir())
+    return {"max_logit_difference": parity.max_logit_difference, "size_bytes": size_bytes, "formats": formats}
+
+
+def _save(merged: PreTrainedModel, tokenizer_folder: Path, served: ServedModel, target: Path) -> None:
+    merged.save_pretrained(target)
+    shutil.copytree(tokenizer_folder, target, dirs_exist_ok=True)  # it cuts texts where training did
+    served.save(target)
+
+
+def _check_parity(parity: ParityReport, config: ExportConfig) -> None:
+    found, limit = parity.max_logit_difference, config.max_logit_difference
+    if not found <= limit:  # a NaN is refused, too
+        raise TunesmithError(
+            f"the exported model's logits differ by up to {found:.3g} from the candidate's on {parity.num_examples} "
+            f"test examples; export.max_logit_difference allows {limit:.3g}. Nothing is published. If so much is "
+            "acceptable, raise the limit in the recipe."
+        )

@@ -1,0 +1,281 @@
+"""Text generation: a causal language model of plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field
+
+from tunesmith.errors import ModelError
+from tunesmith.kinds.checks import check_columns, check_not_empty, check_text
+from tunesmith.kinds.protocol import AnyModel, ExamplesSection, LoadMetric, Origins
+from tunesmith.kinds.tokens import TokenRows, cut_by_length, fill, pad, take_rows, tokenize
+from tunesmith.section import NOT_IN_KEY
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+AUTO_CLASS = "AutoModelForCausalLM"
+PEFT_TASK_TYPE = "CAUSAL_LM"
+PRIMARY_METRIC = "perplexity"
+METRICS: Mapping[str, bool] = {"perplexity": False, "token_accuracy": True}
+IGNORED = -100
+"""The label of a position that is not learned: PyTorch's `ignore_index`, by the field's convention."""
+MIN_BLOCK_TOKENS = 2
+"""A block of one token has nothing to predict."""
+
+
+class TextGeneration(ExamplesSection):
+    """Which column holds the text."""
+
+    kind: Literal["text-generation"]
+    """The kind of task."""
+    text: str
+    """The column with the text."""
+    max_new_tokens: Annotated[int, Field(ge=1), NOT_IN_KEY] = 64
+    """How many tokens `tunesmith predict` generates at most; training does not depend on it."""
+
+
+def input_columns(examples: TextGeneration) -> tuple[str, ...]:
+    """The columns that the model reads."""
+    return (examples.text,)
+
+
+def required_columns(examples: TextGeneration) -> tuple[str, ...]:
+    """The columns without which there is no training."""
+    return (examples.text,)
+
+
+def check_rows(table: pa.Table, examples: TextGeneration, origins: Origins) -> None:
+    """Refuse rows that cannot be trained on.
+
+    Raises:
+        DataError: A missing column, a missing value, or a text that is none.
+    """
+    check_columns(table, required_columns(examples))
+    check_not_empty(table)
+    check_text(table, examples.text, origins)
+
+
+def find_labels(train: pa.Table, examples: TextGeneration) -> tuple[str, ...]:
+    """There are none: every token is predicted."""
+    return ()
+
+
+def encode(
+    table: pa.Table,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: TextGeneration,
+    labels: Sequence[str],
+    max_length: int,
+) -> tuple[pa.Table, dict[str, int]]:
+    """Join all texts, each with the end-of-text token behind it, and cut them in blocks of `max_length` tokens.
+
+    Returns:
+        Columns row_id and input_ids; the last block may be shorter. And the counts: no text is cut short, but a single
+        token that is left over is not an example.
+    """
+    rows = tokenize(tokenizer, table[examples.text], None, max_length=None)
+    ids = _end_each(rows, tokenizer.eos_token_id)
+    num_left_over = len(ids) % max_length
+    if num_left_over < MIN_BLOCK_TOKENS:
+        ids = ids[: len(ids) - num_left_over]
+    ends = [*range(max_length, len(ids), max_length), len(ids)] if len(ids) else []
+    blocks = pa.ListArray.from_arrays(pa.array([0, *ends], pa.int32()), ids)
+    names = pa.array([f"block-{number}" for number in range(len(blocks))], pa.string())
+    return pa.table({"row_id": names, "input_ids": blocks}), {"num_tokens": len(ids), "num_truncated": 0}
+
+
+def collate(rows: Sequence[Mapping[str, Any]], pad_token_id: int) -> dict[str, np.ndarray[Any, Any]]:
+    """Pad to the longest block.
+
+    Returns:
+        input_ids, attention_mask and labels, each of shape (num_rows, longest). The labels are the input ids, not
+        shifted: the models of transformers shift them; padding is `IGNORED`.
+    """
+    batch = pad(rows, pad_token_id)
+    return {**batch, "labels": fill(rows, "input_ids", batch["attention_mask"], IGNORED)}
+
+
+def summarize(logits: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """How well each token is predicted from those before it.
+
+    Args:
+        logits: Shape (num_rows, longest, vocab_size).
+        batch: What `collate` made.
+
+    Returns:
+        Each of shape (num_rows,): nll, the sum over the row's tokens in nats; num_tokens; num_correct.
+    """
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    columns: dict[str, list[torch.Tensor]] = {"nll": [], "num_tokens": [], "num_correct": []}
+    # Row by row: in full precision, the logits of a whole batch would take twice their memory.
+    for row_logits, labels in zip(logits[:, :-1], batch["labels"][:, 1:], strict=True):
+        losses = cross_entropy(row_logits.float(), labels, ignore_index=IGNORED, reduction="none")
+        is_token = labels != IGNORED
+        columns["nll"].append(losses.double().sum())
+        columns["num_tokens"].append(is_token.sum())
+        columns["num_correct"].append(((row_logits.argmax(dim=-1) == labels) & is_token).sum())
+    return {name: torch.stack(values) for name, values in columns.items()}
+
+
+def prediction_table(
+    summary: Mapping[str, np.ndarray[Any, Any]], features: pa.Table, labels: Sequence[str]
+) -> pa.Table:
+    """Block by block: row_id, nll, num_tokens, num_correct."""
+    return pa.table(
+        {
+            "row_id": features["row_id"],
+            "nll": pa.array(summary["nll"], pa.float64()),
+            "num_tokens": pa.array(summary["num_tokens"], pa.int64()),
+            "num_correct": pa.array(summary["num_correct"], pa.int64()),
+        }
+    )
+
+
+def compute_metrics(predictions: pa.Table, labels: Sequence[str], metric: LoadMetric) -> dict[str, float]:
+    """Perplexity and token accuracy over all tokens: every token weighs the same, whatever its block."""
+    nll, num_tokens, num_correct = (predictions[name].to_pylist() for name in ("nll", "num_tokens", "num_correct"))
+    return {
+        "perplexity": metric("perplexity").compute(nll=nll, num_tokens=num_tokens)["perplexity"],
+        "token_accuracy": metric("token_accuracy").compute(num_correct=num_correct, num_tokens=num_tokens)[
+            "token_accuracy"
+        ],
+    }
+
+
+def baseline_predictions(train_features: pa.Table, predictions: pa.Table, labels: Sequence[str]) -> None:
+    """There is no simple rule: the baseline is the untouched base model."""
+    return None
+
+
+def baseline_name(train_features: pa.Table, labels: Sequence[str]) -> str:
+    """The baseline, as a person would call it."""
+    return "untouched base model"
+
+
+def predict(
+    model: AnyModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: pa.Table,
+    examples: TextGeneration,
+    labels: Sequence[str],
+    *,
+    batch_size: int,
+    device: torch.device | str,
+) -> pa.Table:
+    """Continue each text with the most likely tokens, up to `max_new_tokens` or the end of the text.
+
+    Args:
+        model: A model in eval mode, on `device`.
+        tokenizer: Its tokenizer.
+        rows: The texts to continue. Of one too long for the model, its end is read.
+        examples: Which column holds the text, and how much to generate.
+        labels: None; every kind is called alike.
+        batch_size: Texts that are continued together.
+        device: Where the model is.
+
+    Returns:
+        The column prediction, in the order of the rows: the new text alone.
+
+    Raises:
+        DataError: The text column is missing, or is not text.
+        ModelError: `max_new_tokens` leaves no room for a prompt.
+    """
+    check_columns(rows, input_columns(examples))
+    check_text(rows, examples.text, _row_number)
+    prompts = tokenize(tokenizer, rows[examples.text], None, max_length=None)
+    room = _find_room(model, examples)
+    texts = [""] * rows.num_rows
+    for numbers in cut_by_length(prompts, batch_size):
+        cut = [_cut_prompt(row["input_ids"], tokenizer, room) for row in take_rows(prompts, numbers)]
+        for number, text in zip(numbers, _generate(model, tokenizer, cut, examples, device), strict=True):
+            texts[number] = text
+    return pa.table({"prediction": pa.array(texts, pa.string())})
+
+
+def _generate(
+    model: AnyModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[np.ndarray[Any, Any]],
+    examples: TextGeneration,
+    device: torch.device | str,
+) -> list[str]:
+    import torch
+    from transformers import GenerationConfig
+
+    longest = max(len(prompt) for prompt in prompts)
+    mask = np.array([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+    ids = np.full(mask.shape, model.config.pad_token_id, np.int64)
+    ids[mask == 1] = np.concatenate(prompts)
+    config = GenerationConfig(  # type: ignore[no-untyped-call]  # its __init__ has no types
+        do_sample=False,
+        num_beams=1,
+        max_new_tokens=examples.max_new_tokens,
+        pad_token_id=model.config.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=_find_ends(model, tokenizer),
+    )
+    tensors = {"input_ids": torch.from_numpy(ids).to(device), "attention_mask": torch.from_numpy(mask).to(device)}
+    with torch.inference_mode():
+        generated = model.generate(**tensors, generation_config=config)[:, longest:].cpu().numpy()
+    return [_decode_new(tokenizer, prompt, new) for prompt, new in zip(prompts, generated, strict=True)]
+
+
+def _decode_new(tokenizer: PreTrainedTokenizerBase, prompt: np.ndarray[Any, Any], new: np.ndarray[Any, Any]) -> str:
+    # Decoded with the prompt before it, because many tokenizers drop the space in front of a first word.
+    before = str(tokenizer.decode(prompt, skip_special_tokens=True))
+    both = str(tokenizer.decode(np.concatenate([prompt, new]), skip_special_tokens=True))
+    return (
+        both.removeprefix(before) if both.startswith(before) else str(tokenizer.decode(new, skip_special_tokens=True))
+    )
+
+
+def _find_ends(model: AnyModel, tokenizer: PreTrainedTokenizerBase) -> int | list[int] | None:
+    """The tokens that end a text: the model's own, else the tokenizer's."""
+    ends: int | list[int] | None = model.generation_config.eos_token_id
+    return ends if ends is not None else tokenizer.eos_token_id
+
+
+def _end_each(rows: TokenRows, eos_token_id: int | None) -> np.ndarray[Any, Any]:
+    """The ids of all rows, each with the end-of-text token behind it unless the tokenizer has put it there."""
+    if eos_token_id is None:
+        return rows.input_ids
+    ends = rows.offsets[1:]
+    has_end = (rows.lengths > 0) & (rows.input_ids[np.maximum(ends - 1, 0)] == eos_token_id)
+    return np.insert(rows.input_ids, ends[~has_end], eos_token_id)
+
+
+def _cut_prompt(
+    ids: np.ndarray[Any, Any], tokenizer: PreTrainedTokenizerBase, room: int | None
+) -> np.ndarray[Any, Any]:
+    """The end of a prompt that leaves room for what is generated; never empty, and never closed by an end token."""
+    if len(ids) and tokenizer.eos_token_id is not None and ids[-1] == tokenizer.eos_token_id:
+        ids = ids[:-1]
+    if not len(ids):
+        starts = (tokenizer.bos_token_id, tokenizer.eos_token_id, 0)
+        return np.array([next(start for start in starts if start is not None)], np.int32)
+    return ids if room is None else ids[-room:]
+
+
+def _find_room(model: AnyModel, examples: TextGeneration) -> int | None:
+    """Tokens that a prompt may have; None where the model has no limit."""
+    limit = getattr(model.config, "max_position_embeddings", None)
+    if limit is None:
+        return None
+    if examples.max_new_tokens >= limit:
+        raise ModelError(
+            f"examples.max_new_tokens is {examples.max_new_tokens}, but the model takes {limit} tokens, prompt "
+            f"included. Set it to {limit - 1} or less."
+        )
+    return int(limit) - examples.max_new_tokens
+
+
+def _row_number(row: int) -> str:
+    return f"row {row + 1}"

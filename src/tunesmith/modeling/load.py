@@ -1,0 +1,164 @@
+"""Models, loaded quietly, offline, in full precision, from safetensors and without remote code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from tunesmith.errors import ModelError
+from tunesmith.kinds import Examples, find_kind
+from tunesmith.kinds.protocol import AnyModel
+from tunesmith.modeling.base import LoraConfig, find_weights
+from tunesmith.modeling.quiet import quiet_libraries
+from tunesmith.modeling.tokenizer import OFFLINE, first_line, load_tokenizer, pad_token_id
+
+__all__ = ["build_model", "count_parameters", "load_tokenizer", "load_trained", "merge", "pad_token_id"]
+
+
+def build_model(base: Path, examples: Examples, labels: Sequence[str], lora: LoraConfig | None, seed: int) -> AnyModel:
+    """A model that is ready to be trained.
+
+    Args:
+        base: The base model's folder.
+        examples: Decides which head the model has.
+        labels: The label set in id order; empty for a kind without labels.
+        lora: The adapter to train, or None to train every weight.
+        seed: Decides every weight that the base model does not have; the global generator stays as it is.
+
+    Returns:
+        The model in training mode, its weights in fp32. With `lora`, a peft model that trains the adapter and the head.
+
+    Raises:
+        ModelError: The base model has no such head, lacks weights, or `lora` names layers that it does not have.
+    """
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model, random_weights = _load(base, examples, labels)
+        model.train()
+        return model if lora is None else _add_adapter(model, random_weights, examples, lora)
+
+
+def load_trained(candidate: Path, base: Path, examples: Examples, labels: Sequence[str]) -> AnyModel:
+    """The model of a train artifact: its own weights, or the base model with its adapter.
+
+    Args:
+        candidate: The artifact's folder, with `model/` or `adapter/`.
+        base: The folder of the base model that it was trained from.
+        examples: Decides which head the model has.
+        labels: The label set in id order.
+
+    Returns:
+        The model in evaluation mode, in fp32.
+    """
+    if (candidate / "model").is_dir():
+        return _load(candidate / "model", examples, labels)[0].eval()
+    from peft import PeftModel
+
+    model = build_model(base, examples, labels, None, seed=0)
+    return PeftModel.from_pretrained(model, candidate / "adapter").eval()
+
+
+def merge(model: AnyModel) -> AnyModel:
+    """The plain model with its adapter's update added to its weights; a model without an adapter as it is."""
+    peft = sys.modules.get("peft")  # a peft model exists only where peft was imported, which takes seconds
+    if peft is not None and isinstance(model, peft.PeftModel):
+        return model.merge_and_unload()
+    return model
+
+
+def count_parameters(model: AnyModel) -> tuple[int, int]:
+    """How many parameters a model has, and how many of them are trained."""
+    parameters = list(model.parameters())
+    return sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad)
+
+
+def _load(folder: Path, examples: Examples, labels: Sequence[str]) -> tuple[AnyModel, set[str]]:
+    """The model, and the names of its weights that the folder does not have and that are random."""
+    import torch
+    import transformers
+    from safetensors import SafetensorError
+
+    quiet_libraries()
+    find_weights(folder)
+    auto_class = getattr(transformers, find_kind(examples).AUTO_CLASS)
+    names: dict[str, Any] = {}
+    if labels:
+        names["id2label"] = dict(enumerate(labels))
+        names["label2id"] = {label: number for number, label in enumerate(labels)}
+        # The head of another label set is replaced; _check_weights looks at everything else.
+        names["ignore_mismatched_sizes"] = True
+    try:
+        model, loading = auto_class.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **OFFLINE, **names
+        )
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+        raise ModelError(
+            f"{folder}: transformers cannot load it as a model for {examples.kind}: {first_line(error)}"
+        ) from error
+    random_weights = {*loading["missing_keys"], *(str(entry[0]) for entry in loading["mismatched_keys"])}
+    _check_weights(model, random_weights, folder, examples, may_lack_head=bool(labels))
+    # A classifier on a causal model looks for the last token that is no padding, so it must know what batches hold.
+    model.config.pad_token_id = pad_token_id(load_tokenizer(folder))
+    return model, random_weights
+
+
+def _check_weights(
+    model: AnyModel, random_weights: set[str], folder: Path, examples: Examples, *, may_lack_head: bool
+) -> None:
+    """Refuse a base model whose body would be left at random: transformers only warns."""
+    body = f"{model.base_model_prefix}."
+    lacking = random_weights
+    if may_lack_head:
+        lacking = {name for name in lacking if name.startswith(body) and not name.startswith(f"{body}pooler.")}
+    if lacking:
+        some = ", ".join(sorted(lacking)[:3])
+        raise ModelError(
+            f"{folder}: is not a model for {examples.kind}: {len(lacking)} of its weights are missing or have another "
+            f"shape ({some}), and would be random. Choose a base model of that kind, or fetch the model again."
+        )
+
+
+def _add_adapter(model: AnyModel, random_weights: set[str], examples: Examples, lora: LoraConfig) -> AnyModel:
+    import peft
+
+    targets = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
+    if isinstance(targets, list):
+        _check_targets(model, targets)
+    # What the base model does not have must be trained and saved with the adapter: peft itself does so for a head
+    # called `classifier` or `score`, and would leave a random pooler behind.
+    body = f"{model.base_model_prefix}."
+    own = sorted({name.removeprefix(body).partition(".")[0] for name in random_weights})
+    config = peft.LoraConfig(
+        modules_to_save=own or None,
+        r=lora.r,
+        lora_alpha=lora.lora_alpha,
+        lora_dropout=lora.lora_dropout,
+        target_modules=targets,
+        task_type=find_kind(examples).PEFT_TASK_TYPE,
+    )
+    return peft.get_peft_model(model, config)
+
+
+def _check_targets(model: AnyModel, targets: Sequence[str]) -> None:
+    linear = [name for name in _linear_layers(model) if name.startswith(f"{model.base_model_prefix}.")]
+    valid = sorted({name.rpartition(".")[2] for name in linear})
+    for target in targets:
+        if not any(name == target or name.endswith(f".{target}") for name in linear):
+            near = get_close_matches(target, valid, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ModelError(
+                f"model.lora.target_modules: the model has no linear layer {target!r}.{hint} "
+                f"Its linear layers: {', '.join(valid)}; or write all-linear."
+            )
+
+
+def _linear_layers(model: AnyModel) -> list[str]:
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    return [name for name, module in model.named_modules() if isinstance(module, (torch.nn.Linear, Conv1D))]

@@ -1,0 +1,59 @@
+"""Tokenizers, loaded quietly, offline and without remote code. Apart from models: encoding needs no more than this."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.errors import ModelError
+from tunesmith.modeling.base import check_tokenizer_files, read_json
+from tunesmith.modeling.quiet import quiet_libraries
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+OFFLINE: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+"""How everything is loaded: `find_base` has fetched the files, and a model's own code is never run."""
+_TYPES_WITHOUT_SETTING = frozenset({"xlnet"})
+"""Model types that read token type ids, though their configuration has no `type_vocab_size`."""
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer in a model's folder; it gives token type ids only to a model that reads them.
+
+    Raises:
+        ModelError: There is none, or it cannot be read.
+    """
+    from transformers import AutoTokenizer
+
+    quiet_libraries()
+    check_tokenizer_files(folder)
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, **OFFLINE)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise ModelError(f"{folder}: its tokenizer cannot be loaded: {first_line(error)}") from error
+    if not _reads_token_types(folder):
+        names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
+        tokenizer.model_input_names = names
+        tokenizer.init_kwargs["model_input_names"] = names
+    return tokenizer
+
+
+def pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The id that fills up a batch: the padding token, else the end-of-text token, else 0; it is masked anyway."""
+    ids = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
+    return int(next(number for number in ids if number is not None))
+
+
+def first_line(error: Exception) -> str:
+    """What went wrong, without the advice that a library gives on many more lines."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def _reads_token_types(folder: Path) -> bool:
+    path = folder / "config.json"
+    if not path.is_file():
+        return True  # a tokenizer saved on its own says itself what it gives
+    config = read_json(path)
+    return int(config.get("type_vocab_size") or 0) > 1 or config.get("model_type") in _TYPES_WITHOUT_SETTING

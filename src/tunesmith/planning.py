@@ -1,0 +1,134 @@
+"""What a run would do, found out without doing it: every stage with its key, cached or why not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict
+
+from tunesmith.data.snapshot import derive_snapshot, read_snapshot
+from tunesmith.data.split import count_splits, derive_split
+from tunesmith.evaluation.decide import derive_decide
+from tunesmith.evaluation.evaluate import derive_evaluate
+from tunesmith.export.export import derive_export
+from tunesmith.features.encode import derive_encode
+from tunesmith.modeling.base import find_base
+from tunesmith.modeling.memory import estimate_training_bytes
+from tunesmith.recipe import Recipe
+from tunesmith.store.config import open_store
+from tunesmith.store.derivation import Derivation
+from tunesmith.store.folder import FolderStore
+from tunesmith.store.ref import Ref
+from tunesmith.tracking.record import RecipeRecord
+from tunesmith.tracking.register import derive_register
+from tunesmith.training.config import TrainConfig
+from tunesmith.training.schedule import Schedule
+from tunesmith.training.train import derive_train
+
+
+class PlannedStage(BaseModel):
+    """One stage of a plan."""
+
+    model_config = ConfigDict(frozen=True)
+
+    stage: str
+    key: str | None
+    """None where the key depends on what an earlier stage finds."""
+    is_cached: bool
+    reason: str
+    """Why it would be computed; empty when it is cached."""
+
+
+class Plan(BaseModel):
+    """What a run would do."""
+
+    model_config = ConfigDict(frozen=True)
+
+    recipe: str
+    stages: tuple[PlannedStage, ...]
+    num_rows_in: int
+    dropped: dict[str, int]
+    num_rows: dict[str, int]
+    """Rows of each split."""
+    num_steps: int | None
+    """Optimizer steps; None where only encoding will tell how many examples there are."""
+    training_bytes: int
+    """Weights, gradients and optimizer state; activations come on top."""
+
+
+class _Planner:
+    """Walks the stages in order; a stage that is not there stands in by its key alone."""
+
+    def __init__(self, store: FolderStore) -> None:
+        self.store = store
+        self.stages: list[PlannedStage] = []
+
+    def add(self, derivation: Derivation) -> Ref:
+        status = self.store.status(derivation)
+        if status.ref is not None:
+            self._append(derivation.kind, status.ref.key, "")
+            return status.ref
+        key = None if derivation.address is not None else derivation.key
+        self._append(derivation.kind, key, status.reason)
+        return Ref(kind=derivation.kind, key=key or "", uri="")
+
+    def add_snapshot(self, recipe: Recipe) -> tuple[Ref, pa.Table]:
+        """The snapshot's key is its content, so what is not cached is read, but not published."""
+        derivation = derive_snapshot(recipe.data, recipe.examples)
+        status = self.store.status(derivation)
+        if status.ref is not None:
+            self._append("snapshot", status.ref.key, "")
+            return status.ref, pq.read_table(status.ref.folder / "rows.parquet")
+        key, facts, table = read_snapshot(recipe.data, recipe.examples)
+        self._append("snapshot", key, status.reason)
+        return Ref(kind="snapshot", key=key, uri="", facts=dict(facts)), table
+
+    def add_register(self, derivation: Callable[[], Derivation], decision: Ref) -> None:
+        """Registration depends on the decision, whose key is known once it is made."""
+        if decision.key:
+            self.add(derivation())
+        else:
+            self._append("register", None, "follows decide")
+
+    def _append(self, stage: str, key: str | None, reason: str) -> None:
+        self.stages.append(PlannedStage(stage=stage, key=key, is_cached=not reason, reason=reason))
+
+
+def plan(recipe: Recipe, record: RecipeRecord) -> Plan:
+    """Say for every stage whether it is cached, and why not; train nothing and publish nothing.
+
+    Raises:
+        UserError: Whatever a run would refuse in the recipe, the data or the base model.
+    """
+    store = open_store(recipe.store)
+    planner = _Planner(store)
+    snapshot, rows = planner.add_snapshot(recipe)
+    splits = planner.add(derive_split(snapshot, recipe.split, recipe.examples))
+    features = planner.add(derive_encode(splits, recipe.examples, recipe.model, recipe.tokenize))
+    candidate = planner.add(derive_train(features, recipe.examples, recipe.model, recipe.train, store))
+    report = planner.add(derive_evaluate(candidate, features, recipe.examples, recipe.model, recipe.evaluate))
+    decision = planner.add(derive_decide(report, recipe.gate, recipe.registry, recipe.tracking))
+    exported = planner.add(derive_export(candidate, features, recipe.examples, recipe.model, recipe.export))
+    planner.add_register(
+        lambda: derive_register(
+            candidate, report, decision, exported, snapshot, record, recipe.registry, recipe.tracking
+        ),
+        decision,
+    )
+    return Plan(
+        recipe=recipe.name,
+        stages=tuple(planner.stages),
+        num_rows_in=snapshot.facts["rows_in"],
+        dropped=snapshot.facts["dropped"],
+        num_rows=splits.facts.get("num_rows") or count_splits(rows, recipe.split, recipe.examples),
+        num_steps=_count_steps(features, recipe.train),
+        training_bytes=estimate_training_bytes(find_base(recipe.model).folder, recipe.model.lora),
+    )
+
+
+def _count_steps(features: Ref, train: TrainConfig) -> int | None:
+    num_examples = features.facts.get("num_examples")
+    return None if num_examples is None else Schedule(train, np.empty(num_examples["train"])).num_steps

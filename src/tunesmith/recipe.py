@@ -1,0 +1,205 @@
+"""The recipe: one YAML file that says where the data comes from, what to train, how to judge it and where to keep it.
+
+Its sections lie beside the code that they configure. A recipe is checked once, and then handed down in parts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, Self, get_args
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from tunesmith.data.sources import DataConfig
+from tunesmith.data.split import SplitConfig
+from tunesmith.errors import CallError, Mistake, RecipeError
+from tunesmith.evaluation.decide import GateConfig
+from tunesmith.evaluation.evaluate import EvaluateConfig
+from tunesmith.export.export import ExportConfig
+from tunesmith.features.encode import TokenizeConfig
+from tunesmith.home import Home
+from tunesmith.kinds import Examples
+from tunesmith.modeling.base import ModelConfig
+from tunesmith.recipe_file import MAX_FILE_BYTES, apply_override, read_recipe_text
+from tunesmith.recipe_mistakes import explain, mistake_at
+from tunesmith.recipe_schema import DIALECT, RecipeSchema, find_nearest
+from tunesmith.recipe_tree import Node, Place, dotted
+from tunesmith.section import Section
+from tunesmith.store.config import StoreConfig
+from tunesmith.tracking.config import RegistryConfig, TrackingConfig
+from tunesmith.training.config import TrainConfig
+
+
+class Recipe(Section):
+    """One model that is kept fresh: its data, its training, its judgement, its place in the registry."""
+
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    """What runs, the experiment and the registered model are called: letters, digits, `.`, `_` and `-`."""
+    examples: Examples
+    """The kind of task, and which columns hold what."""
+    data: DataConfig
+    """Where the rows come from, how the files are read, and how the rows are cleaned."""
+    split: SplitConfig = SplitConfig()
+    """Which share of the rows validates and which tests; the rest trains."""
+    model: ModelConfig
+    """The base model, and whether all of it is trained or an adapter."""
+    tokenize: TokenizeConfig = TokenizeConfig()
+    """How texts become tokens."""
+    train: TrainConfig = TrainConfig()
+    """How the base model is fine-tuned."""
+    evaluate: EvaluateConfig = EvaluateConfig()
+    """How the candidate is judged."""
+    gate: GateConfig = GateConfig()
+    """What the candidate must do to become the champion."""
+    export: ExportConfig = ExportConfig()
+    """How the candidate is exported."""
+    tracking: TrackingConfig = TrackingConfig()
+    """Where every number of a run is kept."""
+    registry: RegistryConfig = RegistryConfig()
+    """Under which name versions are registered."""
+    store: StoreConfig = StoreConfig()
+    """Where artifacts lie."""
+
+    @field_validator("name")
+    @classmethod
+    def _is_a_name(cls, value: str) -> str:
+        if not value.isascii() or not value[:1].isalnum() or not all(char.isalnum() or char in "._-" for char in value):
+            raise ValueError(
+                f"{value!r} cannot be a name; use letters, digits, '.', '_' and '-', a letter or digit first"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _has_no_conflicts(self) -> Self:
+        conflicts = find_conflicts(self.examples.kind, self.evaluate.primary_metric)
+        if conflicts:
+            raise ValueError("; ".join(f"{dotted(place)}: {text}" for place, text in conflicts))
+        return self
+
+    @classmethod
+    def load(
+        cls, path: str | Path, overrides: Sequence[str] = (), *, environ: Mapping[str, str] | None = None
+    ) -> Recipe:
+        """Read a recipe, check all of it, and fill in where this machine keeps things.
+
+        Args:
+            path: The YAML file. Paths in it are relative to its folder.
+            overrides: Values to use instead of the file's, such as `train.num_epochs=2`.
+            environ: Where TUNESMITH_HOME and MLFLOW_TRACKING_URI are looked up; by default this process's environment.
+
+        Raises:
+            RecipeError: All the mistakes, each with its line.
+            CallError: There is no such file.
+        """
+        path = Path(path)
+        root, mistakes = read_recipe_text(_read_file(path))
+        if root is None:
+            raise RecipeError(str(path), _in_order(mistakes))
+        mistakes += [mistake for override in overrides if (mistake := apply_override(root, override)) is not None]
+        recipe, found = check(root, path.absolute().parent)
+        if recipe is None or mistakes:
+            raise RecipeError(str(path), _in_order([*mistakes, *found]))
+        return _fill_in(recipe, path.absolute().parent, os.environ if environ is None else environ)
+
+
+def recipe_schema() -> dict[str, Any]:
+    """The recipe's JSON schema, draft 2020-12, described by the docstrings of its fields."""
+    return {"$schema": DIALECT, **Recipe.model_json_schema()}
+
+
+def find_conflicts(kind: object, primary_metric: object) -> list[tuple[Place, str]]:
+    """What no section can see by itself: values that do not go together.
+
+    Args:
+        kind: The value of `examples.kind`; a mistake in it is no conflict.
+        primary_metric: The value of `evaluate.primary_metric`.
+
+    Returns:
+        The place to change and what to do, for each conflict.
+    """
+    metrics = _find_metrics(kind)
+    if not isinstance(primary_metric, str) or metrics is None or primary_metric in metrics:
+        return []
+    nearest = find_nearest(primary_metric, metrics)
+    hint = "" if nearest is None else f"; did you mean {nearest!r}?"
+    text = f"{primary_metric} is no metric of {kind}; there are {', '.join(metrics)}{hint}"
+    return [(("evaluate", "primary_metric"), text)]
+
+
+def _find_metrics(kind: object) -> list[str] | None:
+    for section in get_args(Recipe.model_fields["examples"].annotation):
+        if kind in get_args(section.model_fields["kind"].annotation):
+            return list(import_module(section.__module__).METRICS)
+    return None
+
+
+def check(root: Node, folder: Path) -> tuple[Recipe | None, list[Mistake]]:
+    """Check a recipe's tree.
+
+    Args:
+        root: What `read_recipe_text` gave.
+        folder: What relative paths in it are relative to.
+
+    Returns:
+        The recipe, or None and its mistakes.
+    """
+    _open_empty_sections(root)
+    try:
+        return Recipe.model_validate_json(json.dumps(root.plain()), context={"folder": str(folder)}), []
+    except ValidationError as error:
+        # What is wrong with the recipe as a whole are conflicts, and those have places of their own.
+        errors = [item for item in error.errors(include_url=False) if item["loc"] or item["type"] != "value_error"]
+    conflicts = find_conflicts(_value_at(root, "examples", "kind"), _value_at(root, "evaluate", "primary_metric"))
+    mistakes = explain(errors, root, RecipeSchema(recipe_schema()))
+    return None, [*mistakes, *(mistake_at(root, place, text) for place, text in conflicts)]
+
+
+def _value_at(root: Node, section: str, key: str) -> object:
+    parent = root.child(section)
+    node = parent.child(key) if parent is not None else None
+    return None if node is None else node.value
+
+
+def _open_empty_sections(root: Node) -> None:
+    """Take a section whose keys are all commented out for one that says nothing, and not for a null."""
+    for name, field in Recipe.model_fields.items():
+        node = root.child(name)
+        if node is not None and node.value is None and not node.is_reported and name != "name":
+            is_section = name == "examples" or (
+                isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+            )
+            node.value = {} if is_section else None
+
+
+def _fill_in(recipe: Recipe, folder: Path, environ: Mapping[str, str]) -> Recipe:
+    home = Home.locate(environ, Path.cwd())
+    tracking, registry, store = recipe.tracking, recipe.registry, recipe.store
+    uri = tracking.uri or home.find_tracking_uri(environ)
+    store_uri = str((folder / store.uri).absolute()) if store.uri else home.store_uri
+    return recipe.model_copy(
+        update={
+            "store": store.model_copy(update={"uri": store_uri, "recipe": store.recipe or recipe.name}),
+            "tracking": tracking.model_copy(update={"uri": uri, "experiment": tracking.experiment or recipe.name}),
+            "registry": registry.model_copy(update={"model_name": registry.model_name or recipe.name}),
+        }
+    )
+
+
+def _in_order(mistakes: Sequence[Mistake]) -> list[Mistake]:
+    return sorted(mistakes, key=lambda mistake: (mistake.line is None, mistake.line or 0))
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_FILE_BYTES + 1)
+    except FileNotFoundError:
+        near = find_nearest(path.name, [other.name for other in path.parent.glob("*.y*ml")])
+        hint = "`tunesmith init KIND FILE` writes one" if near is None else f"did you mean {path.parent / near}?"
+        raise CallError(f"{path}: there is no such recipe; {hint}") from None
+    except OSError as error:
+        raise CallError(f"{path}: cannot be read: {error.strerror}") from error

@@ -1,0 +1,1 @@
+"""Sample data that a fresh machine can fetch."""

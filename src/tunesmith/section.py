@@ -1,0 +1,48 @@
+"""What every section of a recipe has in common: frozen, typed, no unknown keys, a docstring per field."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
+
+
+class NotInKey:
+    """Marks a field that cannot change the bytes of a result, and so is left out of the stage's key."""
+
+
+NOT_IN_KEY = NotInKey()
+
+
+def _resolve(value: str, info: ValidationInfo) -> str:
+    folder = (info.context or {}).get("folder")
+    return str((Path(folder) / value).absolute()) if folder is not None else value
+
+
+RecipePath = Annotated[str, AfterValidator(_resolve), NOT_IN_KEY]
+"""A path that the recipe gives relative to its own folder; absolute once loaded. In no key: content decides."""
+
+
+class Section(BaseModel):
+    """A part of a recipe."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+    def key_fields(self) -> dict[str, Any]:
+        """The fields that shape a result, as JSON values: what a stage's key is made of."""
+        fields = {}
+        for name, info in type(self).model_fields.items():
+            if not any(isinstance(mark, NotInKey) for mark in info.metadata):
+                fields[name] = _key_value(getattr(self, name))
+        return fields
+
+
+def _key_value(value: object) -> Any:
+    if isinstance(value, Section):
+        return value.key_fields()
+    if isinstance(value, (list, tuple)):
+        return [_key_value(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): _key_value(item) for key, item in value.items()}
+    return value

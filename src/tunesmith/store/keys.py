@@ -1,0 +1,36 @@
+"""Keys: the sha256 of canonical JSON, the same on every machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+KEY_LENGTH = 32
+"""Hex digits of a key: 128 bits, far beyond any accidental collision."""
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no insignificant space; equal values give equal text.
+
+    Raises:
+        ValueError: `value` holds NaN or an infinity, which have no JSON form.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def compute_key(value: Any) -> str:
+    """The key of a JSON value.
+
+    Example:
+        >>> compute_key({"a": 1, "b": 2}) == compute_key({"b": 2, "a": 1})
+        True
+    """
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:KEY_LENGTH]
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file's bytes, as 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

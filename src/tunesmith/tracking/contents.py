@@ -1,0 +1,120 @@
+"""What the run of a candidate holds besides its rows: the dataset, the files and the model."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.report.curve import draw_loss_png, read_metric_rows
+from tunesmith.store.ref import Ref
+from tunesmith.tracking.client import settle
+from tunesmith.tracking.record import RecipeRecord
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from mlflow.tracking import MlflowClient
+
+EXPORT_TAG = "tunesmith.export"
+"""The key of the export whose files the run holds; set when the last of them is there."""
+
+MAX_DIGEST_LENGTH = 36
+"""MLflow's limit on the characters of a dataset's digest."""
+
+COLUMN_TYPES = {"int64": "long", "float64": "double", "bool": "boolean", "string": "string"}
+"""MLflow's names for the types of our columns."""
+
+
+def log_dataset(client: MlflowClient, run: Run, name: str, snapshot: Ref) -> None:
+    """Name the dataset behind the run, by the sha256 of all of its rows.
+
+    MLflow's own digest covers 10,000 rows, and its field takes 36 characters: the whole sha256 is in the dataset's
+    source and profile, and the run has it as a tag.
+    """
+    from mlflow.entities import Dataset, DatasetInput, InputTag, RunTag
+
+    digest = str(snapshot.facts["digest"])
+    columns = [
+        {"name": column, "type": COLUMN_TYPES.get(str(kind), "string"), "required": False}
+        for column, kind in snapshot.facts["columns"].items()
+    ]
+    dataset = Dataset(
+        name=name,
+        digest=digest[:MAX_DIGEST_LENGTH],
+        source_type="local",
+        source=json.dumps({"uri": snapshot.uri, "sha256": digest}),
+        schema=json.dumps({"mlflow_colspec": columns}),
+        profile=json.dumps({"num_rows": snapshot.facts["num_rows"], "sha256": digest}),
+    )
+    inputs = [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
+    settle(lambda: client.log_inputs(run.info.run_id, datasets=inputs))
+    settle(lambda: client.log_batch(run.info.run_id, tags=[RunTag("tunesmith.data_digest", digest)]))
+
+
+def log_files(
+    client: MlflowClient, run: Run, record: RecipeRecord, candidate: Ref, report: Ref, decision: Ref, exported: Ref
+) -> None:
+    """Upload the small files: the recipe, the environment, the loss curve, the metrics, the decision, the parity."""
+    with tempfile.TemporaryDirectory(prefix="tunesmith-") as folder:
+        files = Path(folder)
+        (files / "recipe.yaml").write_text(record.recipe_text, encoding="utf-8")
+        (files / "recipe.json").write_text(json.dumps(record.recipe, indent=1, ensure_ascii=False), encoding="utf-8")
+        (files / "environment.json").write_text(json.dumps(describe_environment(), indent=1), encoding="utf-8")
+        (files / "loss.png").write_bytes(draw_loss_png(read_metric_rows(candidate.folder / "metrics.jsonl")))
+        for ref, name in ((report, "metrics.json"), (decision, "decision.json"), (exported, "parity.json")):
+            if (ref.folder / name).is_file():
+                shutil.copyfile(ref.folder / name, files / name)
+        client.log_artifacts(run.info.run_id, folder)
+
+
+def ensure_model_files(client: MlflowClient, run: Run, exported: Ref) -> None:
+    """Upload the exported model as `model/`, and the adapter alone as `adapter/`; not again when they are there."""
+    folders = [folder for name in ("model", "adapter") if (folder := exported.folder / name).is_dir()]
+    wanted = {
+        path.relative_to(exported.folder).as_posix(): path.stat().st_size
+        for folder in folders
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+    is_marked = run.data.tags.get(EXPORT_TAG) == exported.key
+    if is_marked and wanted.items() <= _list_files(client, run, ["model", "adapter"]).items():
+        return
+    for folder in folders:
+        client.log_artifacts(run.info.run_id, str(folder), folder.name)
+    settle(lambda: client.set_tag(run.info.run_id, EXPORT_TAG, exported.key))
+
+
+def describe_environment() -> dict[str, Any]:
+    """The machine and the installed distributions, as JSON values."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": platform.machine(),
+        "num_cpus": os.cpu_count(),
+        "packages": dict(_installed_packages()),
+    }
+
+
+@cache
+def _installed_packages() -> tuple[tuple[str, str], ...]:
+    found = {metadata["Name"]: metadata["Version"] for metadata in (item.metadata for item in distributions())}
+    return tuple(sorted(found.items(), key=lambda item: item[0].lower()))
+
+
+def _list_files(client: MlflowClient, run: Run, folders: list[str]) -> Mapping[str, int]:
+    files: dict[str, int] = {}
+    pending = list(folders)
+    while pending:
+        for entry in client.list_artifacts(run.info.run_id, pending.pop()):
+            if entry.is_dir:
+                pending.append(entry.path)
+            else:
+                files[entry.path] = int(entry.file_size or 0)
+    return files

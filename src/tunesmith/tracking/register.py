@@ -1,0 +1,174 @@
+"""The register stage: the record of a candidate made whole, and the candidate made a model version."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tunesmith.report.curve import read_metric_rows
+from tunesmith.store.derivation import Derivation, compose_ingredients
+from tunesmith.store.folder import FolderStore
+from tunesmith.store.ref import Facts, Ref
+from tunesmith.tracking.candidate_run import RowLog, log_final_metrics, open_run
+from tunesmith.tracking.client import exclusive, mlflow_client
+from tunesmith.tracking.config import RegistryConfig, TrackingConfig, registry_identity
+from tunesmith.tracking.contents import ensure_model_files, log_dataset, log_files
+from tunesmith.tracking.record import RecipeRecord
+from tunesmith.tracking.registry import DECISION_TAG, RegisteredVersion, has_version
+from tunesmith.tracking.versions import ensure_version, promote
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from mlflow.tracking import MlflowClient
+
+log = logging.getLogger(__name__)
+
+VERSION_FILE = "version.json"
+
+
+def derive_register(
+    candidate: Ref,
+    report: Ref,
+    decision: Ref,
+    exported: Ref,
+    snapshot: Ref,
+    record: RecipeRecord,
+    registry: RegistryConfig,
+    tracking: TrackingConfig,
+    *,
+    flow_run_id: str | None = None,
+) -> Derivation:
+    """Describe the registration of a candidate.
+
+    Args:
+        candidate: The train artifact.
+        report: The evaluate artifact.
+        decision: The decide artifact.
+        exported: The export artifact.
+        snapshot: The rows that it all came from.
+        record: The recipe. It is in no key: what of it shapes the model is in the keys of the artifacts.
+        registry: The registered model.
+        tracking: Where MLflow is.
+        flow_run_id: The Prefect flow run that asks, for a tag of the run.
+    """
+    sources = _Sources(candidate, report, decision, exported, snapshot, record, registry, tracking, flow_run_id)
+    inputs = {
+        "candidate": candidate.key,
+        "report": report.key,
+        "decision": decision.key,
+        "export": exported.key,
+        "data": snapshot.key,
+    }
+    return Derivation(
+        kind="register",
+        ingredients=compose_ingredients(
+            config={**registry_identity(registry, tracking), "experiment": {"name": tracking.experiment}},
+            inputs=inputs,
+            # What was registered stays so when this code changes: the version is a fact, not a result.
+            code=(),
+        ),
+        build=sources.build,
+        confirm=sources.is_registered,
+    )
+
+
+def register(
+    candidate: Ref,
+    report: Ref,
+    decision: Ref,
+    exported: Ref,
+    snapshot: Ref,
+    record: RecipeRecord,
+    registry: RegistryConfig,
+    tracking: TrackingConfig,
+    store: FolderStore,
+    *,
+    flow_run_id: str | None = None,
+) -> Ref:
+    """Make the candidate's run complete, its model a version, and carry the decision out: each exactly once.
+
+    Raises:
+        TunesmithError: MLflow cannot be reached, or refuses what is asked of it.
+    """
+    return store.ensure(
+        derive_register(
+            candidate, report, decision, exported, snapshot, record, registry, tracking, flow_run_id=flow_run_id
+        )
+    )
+
+
+@dataclass(frozen=True)
+class _Sources:
+    """What a registration is made of. `build` may be killed anywhere and started again."""
+
+    candidate: Ref
+    report: Ref
+    decision: Ref
+    exported: Ref
+    snapshot: Ref
+    record: RecipeRecord
+    registry: RegistryConfig
+    tracking: TrackingConfig
+    flow_run_id: str | None
+
+    def is_registered(self, ref: Ref) -> bool:
+        return has_version(self.candidate.key, int(ref.facts["version"]), self.registry, self.tracking)
+
+    def build(self, folder: Path) -> Facts:
+        with mlflow_client(self.tracking) as client:
+            run = open_run(client, self.tracking, self.record, self.candidate.key, self.flow_run_id)
+            self._log_metrics(client, run)
+            log_dataset(client, run, self.record.name, self.snapshot)
+            log_files(client, run, self.record, self.candidate, self.report, self.decision, self.exported)
+            ensure_model_files(client, run, self.exported)
+            with exclusive(self.tracking):
+                version = self._register(client, run)
+            if run.info.status != "FINISHED":
+                client.set_terminated(run.info.run_id)
+        facts = self._facts(version, run)
+        (folder / VERSION_FILE).write_text(json.dumps(facts, indent=1), encoding="utf-8")
+        log.info("Registered %s%s.", version.uri, "".join(f" @{alias}" for alias in version.aliases))
+        return facts
+
+    def _log_metrics(self, client: MlflowClient, run: Run) -> None:
+        RowLog(run).write(client, read_metric_rows(self.candidate.folder / "metrics.jsonl"))
+        facts = self.report.facts
+        final = {f"test/{name}": value for name, value in facts["metrics"].items()}
+        final |= {f"baseline/{name}": value for name, value in facts["baseline"]["metrics"].items()}
+        for name in ("training_seconds", "examples_per_second", "num_parameters", "num_trainable_parameters"):
+            if self.candidate.facts.get(name) is not None:
+                final[f"training/{name}"] = self.candidate.facts[name]
+        log_final_metrics(client, run, final, int(self.candidate.facts.get("num_steps", 0)))
+
+    def _register(self, client: MlflowClient, run: Run) -> RegisteredVersion:
+        version = ensure_version(client, self.registry, self.candidate.key, run, self._version_tags())
+        if self.decision.facts["verdict"] == "PROMOTE":
+            version = promote(client, self.registry, version, self.decision.facts, self.decision.key)
+        return version
+
+    def _version_tags(self) -> dict[str, str]:
+        report, primary = self.report.facts, self.report.facts["primary_metric"]
+        return {
+            "tunesmith.recipe": self.record.name,
+            "tunesmith.primary_metric": primary,
+            "tunesmith.value": repr(float(report["metrics"][primary])),
+            "tunesmith.metrics": json.dumps(report["metrics"]),
+            "tunesmith.baseline": json.dumps(report["baseline"]),
+            "tunesmith.data_digest": str(self.snapshot.facts["digest"]),
+            "tunesmith.verdict": self.decision.facts["verdict"],
+            DECISION_TAG: json.dumps(self.decision.facts, ensure_ascii=False),
+        }
+
+    def _facts(self, version: RegisteredVersion, run: Run) -> dict[str, object]:
+        return {
+            "model_name": version.model_name,
+            "version": version.version,
+            "aliases": list(version.aliases),
+            "mlflow_run_id": run.info.run_id,
+            "model_uri": version.uri,
+            "experiment": self.tracking.experiment,
+            "experiment_id": run.info.experiment_id,
+        }

@@ -1,0 +1,114 @@
+"""Writing to the registry: a version exactly once per candidate, and the alias exactly once per decision."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.errors import TunesmithError
+from tunesmith.tracking.candidate_run import CANDIDATE_TAG
+from tunesmith.tracking.config import RegistryConfig
+from tunesmith.tracking.registry import CHAMPION, PROMOTED_TAG, RegisteredVersion, read_champion, read_version
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from mlflow.tracking import MlflowClient
+
+log = logging.getLogger(__name__)
+
+
+def ensure_version(
+    client: MlflowClient, registry: RegistryConfig, candidate_key: str, run: Run, tags: Mapping[str, str]
+) -> RegisteredVersion:
+    """The one version of a candidate, created where there is none; its tags are brought up to date.
+
+    Args:
+        client: The client; on a SQLite store the caller holds the lock (`exclusive`).
+        registry: Which registered model.
+        candidate_key: The key of the train artifact.
+        run: The candidate's run; the model's files are its artifacts below `model/`.
+        tags: What the version says of itself, besides the candidate.
+    """
+    found = read_version(client, registry, candidate_key)
+    if found is None:
+        found = _create_version(client, registry, candidate_key, run, tags)
+    present = client.get_model_version(registry.model_name, str(found.version)).tags
+    for name, value in tags.items():
+        if present.get(name) != value:
+            client.set_model_version_tag(registry.model_name, str(found.version), name, value)
+    return _reread(client, registry, candidate_key)
+
+
+def promote(
+    client: MlflowClient,
+    registry: RegistryConfig,
+    version: RegisteredVersion,
+    decision: Mapping[str, Any],
+    decision_key: str,
+) -> RegisteredVersion:
+    """Carry a PROMOTE decision out: once, and only while the champion is the one that it compared with.
+
+    Args:
+        client: The client; on a SQLite store the caller holds the lock (`exclusive`).
+        registry: Which registered model.
+        version: The candidate's version.
+        decision: The decision document.
+        decision_key: Its key.
+    """
+    name, number = version.model_name, str(version.version)
+    if client.get_model_version(name, number).tags.get(PROMOTED_TAG) == decision_key:
+        return version
+    champion = read_champion(client, registry)
+    if champion is not None and not _is_displaced(champion, version, decision):
+        advice = f"To have version {number} judged again, delete the folder of decision {decision_key} and run again."
+        log.warning("%s stays the champion: it became so after the decision was made. %s", champion.uri, advice)
+        return version
+    client.set_registered_model_alias(name, CHAMPION, number)
+    client.set_model_version_tag(name, number, PROMOTED_TAG, decision_key)
+    return _reread(client, registry, str(version.candidate_key))
+
+
+def _reread(client: MlflowClient, registry: RegistryConfig, candidate_key: str) -> RegisteredVersion:
+    found = read_version(client, registry, candidate_key)
+    if found is None:
+        raise TunesmithError(f"the version of candidate {candidate_key} was deleted meanwhile; run again.")
+    return found
+
+
+def _is_displaced(champion: RegisteredVersion, version: RegisteredVersion, decision: Mapping[str, Any]) -> bool:
+    """Whether the champion is the one that the decision compared with, or the candidate itself."""
+    compared = decision["champion"]
+    keys = {version.candidate_key, None if compared is None else compared["key"]}
+    return champion.candidate_key is not None and champion.candidate_key in keys
+
+
+def _create_version(
+    client: MlflowClient, registry: RegistryConfig, candidate_key: str, run: Run, tags: Mapping[str, str]
+) -> RegisteredVersion:
+    _ensure_registered_model(client, registry.model_name)
+    created = client.create_model_version(
+        registry.model_name,
+        source=f"{run.info.artifact_uri}/model",
+        run_id=run.info.run_id,
+        tags={**tags, CANDIDATE_TAG: candidate_key},
+        await_creation_for=0,
+    )
+    # A server has no lock for us: when two processes created one at once, the lower stands, and ours goes.
+    first = _reread(client, registry, candidate_key)
+    if first.version != int(created.version):
+        client.delete_model_version(registry.model_name, str(created.version))
+    return first
+
+
+def _ensure_registered_model(client: MlflowClient, name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    if client.search_registered_models(f"name = '{name}'"):
+        return
+    try:
+        client.create_registered_model(name)
+    except MlflowException:
+        # Another process may have created it meanwhile.
+        if not client.search_registered_models(f"name = '{name}'"):
+            raise

@@ -1,0 +1,106 @@
+"""Checkpoints: sealed folders of one training, of which the newest valid one is continued.
+
+checkpoints/step-00000100/   sealed: whatever the engine needs, position.json and the spool so far
+damaged/                     what did not match its manifest
+aside/                       what is being written or deleted
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from tunesmith.store.sealed import find_damage, publish, seal
+
+log = logging.getLogger(__name__)
+
+NUM_KEPT = 2
+"""The newest, and one more in case that it is damaged."""
+
+POSITION = "position.json"
+SPOOL = "metrics.jsonl"
+
+
+class Position(BaseModel):
+    """Where a training stands, beside the state of the model and the optimizer."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    step: int = 0
+    """Steps taken."""
+    num_validated_epochs: int = 0
+    """Epochs whose validation loss is in the spool."""
+    seconds: float = 0.0
+    """Time spent in training so far, over all attempts."""
+    meter: dict[str, Any] = {}
+    """Losses that no row has yet told, in full precision."""
+
+
+def read_position(checkpoint: Path) -> Position:
+    """The position that a checkpoint was written at."""
+    return Position.model_validate_json((checkpoint / POSITION).read_bytes())
+
+
+class Checkpoints:
+    """The checkpoints in one work folder."""
+
+    def __init__(self, work: Path) -> None:
+        self._folder = work / "checkpoints"
+        self._damaged = work / "damaged"
+        self._aside = work / "aside"
+
+    def find_newest(self) -> Path | None:
+        """The newest checkpoint of which every byte is as sealed; damaged ones are set aside."""
+        shutil.rmtree(self._aside, ignore_errors=True)
+        for folder in reversed(self._all()):
+            damage = find_damage(folder)
+            if damage is None:
+                return folder
+            target = self._damaged / f"{folder.name}-{uuid.uuid4().hex[:8]}"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            folder.rename(target)
+            log.warning("train: checkpoint %s: %s; set aside in %s, using an older one", folder.name, damage, target)
+        return None
+
+    @contextmanager
+    def write(self, position: Position, spool: Path, *, engine_folder: Path | None = None) -> Iterator[Path]:
+        """Write a checkpoint aside; it is sealed and made visible when the block ends.
+
+        Args:
+            position: Where the training stands.
+            spool: The rows so far.
+            engine_folder: A folder that the engine already wrote; else the block fills the new one that it is given.
+        """
+        folder = engine_folder or self.new_aside()
+        yield folder
+        (folder / POSITION).write_text(position.model_dump_json(indent=1), encoding="utf-8")
+        shutil.copyfile(spool, folder / SPOOL)
+        seal(folder, {"step": position.step})
+        final = self._folder / f"step-{position.step:08d}"
+        if final.exists():
+            self._delete(final)
+        publish(folder, final)
+        for old in self._all()[:-NUM_KEPT]:
+            self._delete(old)
+
+    def new_aside(self) -> Path:
+        """A new, empty folder for what is not yet visible."""
+        folder = self._aside / uuid.uuid4().hex
+        folder.mkdir(parents=True)
+        return folder
+
+    def _all(self) -> list[Path]:
+        return sorted(self._folder.glob("step-*"))
+
+    def _delete(self, folder: Path) -> None:
+        target = self._aside / uuid.uuid4().hex
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder.rename(target)  # in one step: a deletion that is cut short must not look like damage
+        shutil.rmtree(target)

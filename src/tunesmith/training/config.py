@@ -1,0 +1,44 @@
+"""How a base model is fine-tuned."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tunesmith.section import NOT_IN_KEY, Section
+
+
+class TrainConfig(Section):
+    """How a base model is fine-tuned. Both engines use every field."""
+
+    engine: Literal["loop", "trainer"] = "loop"
+    """`loop`: our PyTorch loop on accelerate. `trainer`: transformers' Trainer."""
+    num_epochs: Annotated[int, Field(ge=1)] = 1
+    """How often each training example is seen."""
+    max_steps: Annotated[int, Field(ge=1)] | None = None
+    """Stop after this many steps, where `num_epochs` would take more."""
+    per_device_train_batch_size: Annotated[int, Field(ge=1)] = 32
+    """Examples of one micro-batch, on each device; validation uses the same."""
+    gradient_accumulation_steps: Annotated[int, Field(ge=1)] = 1
+    """Micro-batches of one step. The effective batch size is this times `per_device_train_batch_size`."""
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 5e-5
+    """The highest learning rate, reached when the warmup ends."""
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """AdamW's weight decay; biases and normalization weights are exempt."""
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """The fraction of all steps in which the learning rate rises from 0."""
+    lr_scheduler_type: Literal["linear", "cosine", "constant"] = "linear"
+    """How the learning rate goes on after the warmup: to 0 in a line or a half cosine, or not at all."""
+    max_grad_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    """Gradients are scaled down to at most this norm, before each step."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """`bf16` computes in bfloat16 where that is safe, on fp32 weights; `auto` does so where a device is good at it."""
+    group_by_length: bool = True
+    """Whether a batch holds examples of about the same length, which saves padding."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Of the new head, the adapter, the order of the examples and the dropout."""
+    save_steps: Annotated[int, Field(ge=1), NOT_IN_KEY] = 100
+    """Steps between checkpoints; one more is written at the end of each epoch."""
+    logging_steps: Annotated[int, Field(ge=1)] = 10
+    """Steps between two rows of training metrics."""

@@ -1,0 +1,212 @@
+"""Starts the training process, shows how far it is, hands its rows on, and turns its end into a result or an error."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from tunesmith import errors
+from tunesmith.errors import Preempted, TrainingError, TunesmithError
+from tunesmith.store.code import PACKAGE_ROOT
+from tunesmith.store.sealed import find_damage, write_bytes_atomically
+from tunesmith.training.checkpoints import Checkpoints, read_position
+from tunesmith.training.job import Job
+from tunesmith.training.observer import EndStatus, GuardedObserver
+from tunesmith.training.progress import Display, open_display
+from tunesmith.training.reporter import read_progress
+from tunesmith.training.spool import SpoolReader
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.1
+
+_MEMORY_ADVICE = (
+    "Lower train.per_device_train_batch_size (train.gradient_accumulation_steps keeps the effective batch size), "
+    "lower tokenize.max_length, or train an adapter with model.lora."
+)
+
+
+def launch(job: Job, lock: int, candidate_key: str, observer: GuardedObserver, facts: dict[str, Any]) -> Path:
+    """Train in a process of its own, from the newest valid checkpoint on.
+
+    Args:
+        job: What to do; its `checkpoint` is chosen here.
+        lock: The descriptor of the work folder's lock, which the process inherits.
+        candidate_key: The key of the train artifact.
+        observer: Is told of the rows.
+        facts: What the observer is told at the start.
+
+    Returns:
+        The sealed folder with the result.
+
+    Raises:
+        Preempted: Training was stopped, and can be continued.
+        UserError: What the process met, with its message.
+        TrainingError: The process ended without a result.
+        KeyboardInterrupt: The user interrupted; a checkpoint was written first.
+    """
+    checkpoint = Checkpoints(job.work).find_newest()
+    first_step = None if checkpoint is None else read_position(checkpoint).step
+    if first_step is not None:
+        log.info("train: continuing from step %d", first_step)
+    observer.started(candidate_key, {**facts, "resumed_from_step": first_step})
+    attempt = _Attempt(job.model_copy(update={"checkpoint": checkpoint}), observer)
+    status: EndStatus = "FAILED"
+    try:
+        if not _is_done(job):
+            attempt.run(lock)
+        attempt.hand_on_rows()
+        status = "FINISHED"
+        return job.result
+    except BaseException as error:
+        status = "FAILED" if isinstance(error, TunesmithError) and not isinstance(error, Preempted) else "KILLED"
+        raise
+    finally:
+        observer.ended(status)
+
+
+def _is_done(job: Job) -> bool:
+    return job.result.exists() and find_damage(job.result) is None
+
+
+class _Attempt:
+    """One run of the training process."""
+
+    def __init__(self, job: Job, observer: GuardedObserver) -> None:
+        self.job = job
+        self.observer = observer
+        self.rows = SpoolReader(job.spool)
+        self.was_told_to_stop = threading.Event()
+        self.has_said_device = False
+
+    def run(self, lock: int) -> None:
+        """Start the process and stay with it to its end."""
+        self.job.progress.unlink(missing_ok=True)
+        self.job.error.unlink(missing_ok=True)
+        shutil.rmtree(self.job.result, ignore_errors=True)
+        path = self.job.work / "job.json"
+        write_bytes_atomically(path, self.job.model_dump_json(indent=1).encode())
+        with open_display() as display, _sigterm(self.was_told_to_stop):
+            display.show(None)
+            process = self._start(path, lock)
+            try:
+                self._follow(process, display)
+            except BaseException:
+                display.say("training: writing a checkpoint before stopping (Ctrl-C again to stop without one)")
+                _stop(process)
+                self.hand_on_rows()
+                raise
+            finally:
+                assert process.stdin is not None
+                process.stdin.close()
+        self._judge(process.returncode)
+
+    def hand_on_rows(self) -> None:
+        """Tell the observer the rows that are new since the last time."""
+        self.observer.rows(self.rows.read())
+
+    def _start(self, path: Path, lock: int) -> subprocess.Popen[bytes]:
+        with self.job.log.open("ab") as output:
+            return subprocess.Popen(
+                [sys.executable, "-m", "tunesmith.training.worker", str(path)],
+                stdin=subprocess.PIPE,  # never written to: its end tells the process that we are gone
+                stdout=output,
+                stderr=output,
+                cwd=PACKAGE_ROOT.parent,  # `-m` finds there the very package that this is
+                start_new_session=True,  # Ctrl-C reaches us alone
+                pass_fds=(lock,),
+            )
+
+    def _follow(self, process: subprocess.Popen[bytes], display: Display) -> None:
+        asked = False
+        while process.poll() is None:
+            progress = read_progress(self.job.progress)
+            display.show(progress)
+            if progress is not None and progress.phase != "loading":  # until then, the spool may end in half a row
+                self.hand_on_rows()
+                self._say_device(progress.device, progress.precision)
+            # In a thread, Ctrl-C never arrives; the main thread's end does.
+            if not asked and (self.was_told_to_stop.is_set() or not threading.main_thread().is_alive()):
+                asked = True
+                display.say("training: writing a checkpoint before stopping")
+                process.terminate()
+            _wait(process, POLL_SECONDS)
+
+    def _say_device(self, device: str, precision: str) -> None:
+        if not self.has_said_device:
+            log.info("train: on %s in %s", device, precision)
+            self.has_said_device = True
+
+    def _judge(self, exit_code: int) -> None:
+        """Turn the end of the process into an error, unless it left a result."""
+        if exit_code == 0 and _is_done(self.job):
+            return
+        if exit_code in (Preempted.exit_code, -signal.SIGTERM):
+            raise Preempted("training stopped at a checkpoint. Run the same command again to go on from there.")
+        if self.job.error.exists():
+            raise _read_error(self.job.error)
+        raise TrainingError(self._explain(exit_code))
+
+    def _explain(self, exit_code: int) -> str:
+        where = f"All that it printed: {self.job.log}"
+        if exit_code == -signal.SIGKILL:
+            return (
+                "the training process was killed (SIGKILL), most often because the machine ran out of memory. "
+                f"{_MEMORY_ADVICE} Running again goes on from the newest checkpoint. {where}"
+            )
+        last = _last_line(self.job.log)
+        if "out of memory" in last.lower() or "can't allocate memory" in last or "MemoryError" in last:
+            return f"the training process ran out of memory ({last}). {_MEMORY_ADVICE} {where}"
+        how = f"by signal {-exit_code}" if exit_code < 0 else f"with exit code {exit_code}"
+        return f"the training process ended {how}: {last}. {where}"
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Wait for the checkpoint; a second interruption does not."""
+    try:
+        process.terminate()
+        process.wait()
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+
+
+def _wait(process: subprocess.Popen[bytes], seconds: float) -> None:
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+
+
+@contextmanager
+def _sigterm(event: threading.Event) -> Iterator[None]:
+    """Set `event` at SIGTERM, where that would otherwise end this process at once; leave other handlers alone."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, lambda _number, _frame: event.set())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _read_error(path: Path) -> TunesmithError:
+    error = json.loads(path.read_bytes())
+    kind = getattr(errors, error["type"], TrainingError)
+    plain = {errors.UserError, errors.DataError, errors.ModelError, errors.CallError, TrainingError}
+    return (kind if kind in plain else TrainingError)(error["message"])
+
+
+def _last_line(path: Path) -> str:
+    lines = [line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
+    return next((line for line in reversed(lines) if line), "it printed nothing")

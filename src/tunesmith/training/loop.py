@@ -1,0 +1,178 @@
+"""The engine `loop`: our PyTorch loop on accelerate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator, PartialState
+from safetensors.torch import load_file, save_file
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+from tunesmith.errors import Preempted
+from tunesmith.training.checkpoints import SPOOL, Checkpoints, Position, read_position
+from tunesmith.training.job import Job
+from tunesmith.training.meter import LossMeter, MeteredStep
+from tunesmith.training.precision import choose_precision
+from tunesmith.training.prepared import Prepared, prepare, seed_everything
+from tunesmith.training.randomness import load_randomness, save_randomness
+from tunesmith.training.reporter import Progress, Reporter
+from tunesmith.training.rows import epoch_row, step_row
+from tunesmith.training.trained import Trained
+from tunesmith.training.validation import compute_validation_loss, count_targets
+
+WEIGHTS, OPTIMIZER, SCHEDULER, RANDOMNESS = "weights.safetensors", "optimizer.pt", "scheduler.pt", "randomness.pt"
+
+
+def run(job: Job, reporter: Reporter) -> Trained:
+    """Train from the start or from the job's checkpoint, to the last step.
+
+    Raises:
+        Preempted: The reporter asked to stop; a checkpoint was written.
+        TrainingError: A loss is not finite.
+        UserError: The base model or the precision cannot be used.
+    """
+    loop = _Loop(job, prepare(job), reporter)
+    loop.begin()
+    loop.train()
+    return loop.finish()
+
+
+class _Loop:
+    """The state of a training."""
+
+    def __init__(self, job: Job, prepared: Prepared, reporter: Reporter) -> None:
+        self.job, self.config, self.prepared, self.reporter = job, job.train, prepared, reporter
+        self.schedule = prepared.schedule
+        self.device = PartialState().device
+        self.precision = choose_precision(self.config.precision, self.device)
+        self.accelerator = Accelerator(mixed_precision="bf16" if self.precision == "bf16" else "no")
+        groups = _parameter_groups(prepared.model, self.config.weight_decay)
+        optimizer = AdamW(groups, self.config.learning_rate, fused=True)
+        self.model, self.optimizer = self.accelerator.prepare(prepared.model, optimizer)
+        self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.scheduler = LambdaLR(optimizer, self.schedule.learning_rate_factor)
+        self.checkpoints = Checkpoints(job.work)
+        self.meter = LossMeter()
+        self.step = 0
+        self.num_validated_epochs = 0
+        self.seconds_before = 0.0
+
+    def begin(self) -> None:
+        """Seed everything, or go back to the checkpoint."""
+        seed_everything(self.config.seed)
+        if self.job.checkpoint is not None:
+            self._restore(self.job.checkpoint)
+        progress = Progress(
+            device=self.device.type,
+            precision=self.precision,
+            step=self.step,
+            first_step=self.step,
+            num_steps=self.schedule.num_steps,
+            num_epochs=self.schedule.num_epochs,
+        )
+        self.reporter.begin(progress, None if self.job.checkpoint is None else self.job.checkpoint / SPOOL)
+
+    def train(self) -> None:
+        """Take all the steps that are left."""
+        self.model.train()
+        for epoch in range(self.num_validated_epochs, self.schedule.num_epochs):
+            for micro_batches in self.schedule.steps(epoch, self.step):
+                self._take_step(micro_batches)
+                self._after_step()
+            self._end_epoch()
+
+    def finish(self) -> Trained:
+        """The trained model."""
+        model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        return Trained(model, self.seconds_before + self.reporter.seconds)
+
+    def _take_step(self, micro_batches: Sequence[np.ndarray[Any, Any]]) -> None:
+        batches = [self.prepared.train_batch(rows) for rows in micro_batches]
+        num_targets = torch.stack([count_targets(batch) for batch in batches]).sum()
+        losses = []
+        for batch in batches:
+            inputs = {name: values.to(self.device, non_blocking=True) for name, values in batch.items()}
+            # The mean over the step's targets, not over its micro-batches: accumulation does not change the gradient.
+            loss = self.model(**inputs).loss * (count_targets(batch) / num_targets)
+            self.accelerator.backward(loss)
+            losses.append(loss.detach())
+        grad_norm = self.accelerator.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
+        learning_rate = float(self.scheduler.get_last_lr()[0])
+        self.optimizer.step()
+        self.scheduler.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        num_examples = sum(len(rows) for rows in micro_batches)
+        self.meter.add(MeteredStep(self.step, torch.stack(losses).sum(), grad_norm, learning_rate, num_examples))
+        self.reporter.advance(self.step, self.step / self.schedule.steps_per_epoch, num_examples)
+
+    def _after_step(self) -> None:
+        if self.schedule.is_logging_step(self.step):
+            self.reporter.log(step_row(self.schedule, self.step, self.meter.take_row()))
+        if self.reporter.should_stop:
+            self._stop()
+        if self.schedule.is_save_step(self.step):
+            self._save()
+
+    def _end_epoch(self) -> None:
+        try:
+            validation_loss = compute_validation_loss(
+                self.model, self.prepared, self.device, self.reporter, may_stop=True
+            )
+        except Preempted:
+            self._stop()
+        self.reporter.log(epoch_row(self.schedule, self.step, self.meter.take_epoch(), validation_loss))
+        self.num_validated_epochs += 1
+        self._save()
+
+    def _stop(self) -> None:
+        self._save()
+        raise Preempted(f"stopped after step {self.step}")
+
+    def _save(self) -> None:
+        self.reporter.enter("saving")
+        position = Position(
+            step=self.step,
+            num_validated_epochs=self.num_validated_epochs,
+            seconds=self.seconds_before + self.reporter.seconds,
+            meter=self.meter.state(),
+        )
+        with self.checkpoints.write(position, self.job.spool) as folder:
+            save_file(_changing_tensors(self.prepared.model), folder / WEIGHTS)
+            torch.save(self.optimizer.state_dict(), folder / OPTIMIZER)
+            torch.save(self.scheduler.state_dict(), folder / SCHEDULER)
+            save_randomness(folder / RANDOMNESS)
+        self.reporter.enter("training")
+
+    def _restore(self, folder: Path) -> None:
+        saved = load_file(folder / WEIGHTS)
+        with torch.no_grad():
+            for name, tensor in _changing_tensors(self.prepared.model).items():
+                tensor.copy_(saved[name])
+        self.optimizer.load_state_dict(torch.load(folder / OPTIMIZER, map_location=self.device, weights_only=True))
+        self.scheduler.load_state_dict(torch.load(folder / SCHEDULER, weights_only=True))
+        load_randomness(folder / RANDOMNESS)
+        position = read_position(folder)
+        self.step, self.num_validated_epochs = position.step, position.num_validated_epochs
+        self.seconds_before = position.seconds
+        self.meter.restore(position.meter)
+
+
+def _parameter_groups(model: Any, weight_decay: float) -> list[dict[str, Any]]:
+    """Matrices decay; vectors, which are the biases and the normalization weights, do not."""
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return [
+        {"params": [parameter for parameter in trainable if parameter.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [parameter for parameter in trainable if parameter.ndim < 2], "weight_decay": 0.0},
+    ]
+
+
+def _changing_tensors(model: Any) -> dict[str, torch.Tensor]:
+    """What training changes: the trainable weights, each once however often it is used, and the buffers."""
+    weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    return {name: tensor.detach() for name, tensor in [*weights.items(), *model.named_buffers()]}

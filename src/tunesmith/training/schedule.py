@@ -1,0 +1,98 @@
+"""How many steps a training takes, and which examples each of them sees."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tunesmith.features.batching import plan_batches
+from tunesmith.training.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The steps of a training.
+
+    Attributes:
+        config: How the model is fine-tuned.
+        lengths: Tokens of each training example, shape (num_examples,).
+    """
+
+    config: TrainConfig
+    lengths: np.ndarray[Any, Any]
+
+    @property
+    def num_micro_batches(self) -> int:
+        """Micro-batches of an epoch."""
+        return math.ceil(len(self.lengths) / self.config.per_device_train_batch_size)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of a whole epoch; the last of them may have fewer micro-batches."""
+        return math.ceil(self.num_micro_batches / self.config.gradient_accumulation_steps)
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of the whole training."""
+        steps = self.config.num_epochs * self.steps_per_epoch
+        return steps if self.config.max_steps is None else min(steps, self.config.max_steps)
+
+    @property
+    def num_epochs(self) -> int:
+        """Epochs that are begun; the last may be cut short by `max_steps`."""
+        return math.ceil(self.num_steps / self.steps_per_epoch)
+
+    @property
+    def num_warmup_steps(self) -> int:
+        """Steps in which the learning rate rises."""
+        return math.ceil(self.config.warmup_fraction * self.num_steps)
+
+    def learning_rate_factor(self, step: int) -> float:
+        """What the learning rate is multiplied by after `step` steps, in [0, 1]: as transformers' schedulers do it.
+
+        Written out, because importing theirs imports peft, which takes longer than the rest of torch.
+        """
+        if step < self.num_warmup_steps:
+            return step / self.num_warmup_steps
+        left = max(0, self.num_steps - step) / max(1, self.num_steps - self.num_warmup_steps)
+        if self.config.lr_scheduler_type == "cosine":
+            return 0.5 * (1.0 + math.cos(math.pi * (1.0 - left)))
+        return left if self.config.lr_scheduler_type == "linear" else 1.0
+
+    def micro_batches(self, epoch: int) -> Sequence[np.ndarray[Any, Any]]:
+        """The row numbers of an epoch's micro-batches, in order: a function of the seed and the epoch alone."""
+        return plan_batches(
+            self.lengths,
+            self.config.per_device_train_batch_size,
+            group_by_length=self.config.group_by_length,
+            seed=self.config.seed,
+            epoch=epoch,
+        )
+
+    def steps(self, epoch: int, first_step: int) -> Iterator[Sequence[np.ndarray[Any, Any]]]:
+        """The micro-batches of each step of an epoch, from a step of the whole training on.
+
+        Args:
+            epoch: From 0.
+            first_step: How many steps are already done, over all epochs.
+        """
+        micro_batches, size = self.micro_batches(epoch), self.config.gradient_accumulation_steps
+        for step in range(first_step, self.last_step(epoch)):
+            start = (step - epoch * self.steps_per_epoch) * size
+            yield micro_batches[start : start + size]
+
+    def last_step(self, epoch: int) -> int:
+        """How many steps are done when an epoch ends, over all epochs."""
+        return min((epoch + 1) * self.steps_per_epoch, self.num_steps)
+
+    def is_logging_step(self, step: int) -> bool:
+        """Whether a row of training metrics follows a step."""
+        return step % self.config.logging_steps == 0 or step == self.num_steps
+
+    def is_save_step(self, step: int) -> bool:
+        """Whether a checkpoint follows a step in the middle of an epoch; at its end, one follows the validation."""
+        return step % self.config.save_steps == 0 and step % self.steps_per_epoch != 0 and step != self.num_steps

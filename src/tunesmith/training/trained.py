@@ -1,0 +1,85 @@
+"""What an engine hands over, and the result folder that is made of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tunesmith.modeling.load import count_parameters
+from tunesmith.store.sealed import publish, seal
+from tunesmith.training.checkpoints import Checkpoints
+from tunesmith.training.job import Job
+from tunesmith.training.reporter import Progress
+from tunesmith.training.spool import SpoolReader
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model that took all its steps.
+
+    Attributes:
+        model: The model, unwrapped.
+        seconds: How long its training took, over all attempts.
+    """
+
+    model: Any
+    seconds: float
+
+
+def save_result(job: Job, trained: Trained, progress: Progress) -> None:
+    """Write the result folder: the model or the adapter, the metrics, and the facts in its manifest."""
+    folder = Checkpoints(job.work).new_aside()
+    weights = folder / ("model" if job.lora is None else "adapter")
+    trained.model.save_pretrained(weights)
+    if job.lora is None:
+        shutil.copytree(job.features / "tokenizer", weights, dirs_exist_ok=True)
+    else:
+        _make_portable(weights)
+    shutil.copyfile(job.spool, folder / "metrics.jsonl")
+    seal(folder, {"facts": _find_facts(job, trained, progress) | {"weights_sha256": weights_sha256(weights)}})
+    publish(folder, job.result)
+
+
+def weights_sha256(folder: Path) -> str:
+    """The sha256 over the bytes of a folder's safetensors files, in the order of their names."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _find_facts(job: Job, trained: Trained, progress: Progress) -> dict[str, Any]:
+    num_parameters, num_trainable = count_parameters(trained.model)
+    last: dict[str, float] = {}
+    for row in SpoolReader(job.spool).read():
+        last.update(row["metrics"])
+    return {
+        "num_steps": progress.num_steps,
+        "num_epochs": progress.num_epochs,
+        "num_parameters": num_parameters,
+        "num_trainable_parameters": num_trainable,
+        "train_loss": last["train/epoch_loss"],
+        "validation_loss": last["validation/loss"],
+        "training_seconds": round(trained.seconds, 3),
+        "examples_per_second": round(progress.num_examples / progress.seconds, 2) if progress.seconds else 0.0,
+        "resumed_from_step": progress.first_step if job.checkpoint is not None else None,
+        "precision": progress.precision,
+        "device": progress.device,
+    }
+
+
+def _make_portable(adapter: Path) -> None:
+    """Take out of an adapter what differs from machine to machine and from run to run."""
+    (adapter / "README.md").unlink(missing_ok=True)
+    path = adapter / "adapter_config.json"
+    config = json.loads(path.read_bytes())
+    config["base_model_name_or_path"] = None
+    if isinstance(config["target_modules"], list):
+        config["target_modules"].sort()  # peft keeps a set, whose order changes with each process
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,0 +1,62 @@
+"""The loss on the validation split: the same number from both engines."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from tunesmith.errors import Preempted, TrainingError
+from tunesmith.training.prepared import Batch, Prepared
+from tunesmith.training.reporter import Reporter
+
+
+def count_targets(batch: Batch) -> torch.Tensor:
+    """What the mean loss of a batch is a mean over: labels, or tokens to predict.
+
+    A causal model predicts each token but the first of a row; -100 marks padding.
+    """
+    labels = batch["labels"]
+    return (labels if labels.ndim == 1 else labels[:, 1:]).ne(-100).sum()
+
+
+def compute_validation_loss(
+    model: Any, prepared: Prepared, device: torch.device, reporter: Reporter, *, may_stop: bool
+) -> float:
+    """The mean loss over all validation targets; encode has seen to it that there are some.
+
+    Args:
+        model: The model, which computes in its own precision; it is put back in training mode.
+        prepared: Where the validation split is.
+        device: Where the model is.
+        reporter: Is asked before each batch whether to stop.
+        may_stop: Whether stopping in the middle is possible.
+
+    Returns:
+        The loss.
+
+    Raises:
+        Preempted: The reporter said so; nothing was changed.
+        TrainingError: The loss is not finite.
+    """
+    reporter.enter("validating")
+    model.eval()
+    total, num_targets = 0.0, 0
+    with torch.no_grad():
+        for rows in prepared.validation_batches():
+            if may_stop and reporter.should_stop:
+                raise Preempted("stopped in the middle of the validation")
+            batch = prepared.validation_batch(rows)
+            loss = model(**{name: values.to(device) for name, values in batch.items()}).loss
+            targets = int(count_targets(batch))
+            total += float(loss) * targets
+            num_targets += targets
+    model.train()
+    reporter.enter("training")
+    if not math.isfinite(total):
+        raise TrainingError(
+            f"the validation loss is {total}: the weights have grown without bound. Lower train.learning_rate, "
+            "or set train.precision to fp32. The last checkpoints are kept."
+        )
+    return total / num_targets

@@ -1,0 +1,70 @@
+"""The training process: `python -m tunesmith.training.worker JOB.json`.
+
+Exit codes: 0 the result lies sealed in the work folder; 3 stopped at a checkpoint; 2 and 4 told in error.json;
+any other, told by the last lines of worker.log. SIGTERM asks for a checkpoint. It belongs to its parent: when the
+parent is gone, it stops.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+from tunesmith.errors import Preempted, TunesmithError
+from tunesmith.store.sealed import write_json_atomically
+from tunesmith.training.job import Job
+from tunesmith.training.reporter import Reporter
+
+ORPHAN_SECONDS = 1.5
+"""What is left after the parent's death: enough for a small checkpoint, and the next run does not wait long."""
+
+
+def main(job_path: Path) -> int:
+    """Do a job; returns the exit code."""
+    job = Job.model_validate_json(job_path.read_bytes())
+    reporter = Reporter(job)
+    signal.signal(signal.SIGTERM, lambda _number, _frame: reporter.stop())
+    threading.Thread(target=_follow_parent, args=(job.parent_pid, reporter), daemon=True).start()
+    try:
+        _train(job, reporter)
+    except Preempted:
+        return Preempted.exit_code
+    except TunesmithError as error:
+        write_json_atomically(job.error, {"type": type(error).__name__, "message": str(error)})
+        return error.exit_code
+    return 0
+
+
+def _train(job: Job, reporter: Reporter) -> None:
+    # Imported here, so that a signal that comes while torch is loading already finds its handler.
+    from tunesmith.modeling.quiet import quiet_libraries
+    from tunesmith.training.trained import save_result
+
+    quiet_libraries()
+    reporter.enter("loading")
+    # By name: the code identity of a training holds the engine that it names, and not the other.
+    engine = importlib.import_module(f"tunesmith.training.{job.train.engine}")
+    trained = engine.run(job, reporter)
+    reporter.enter("saving")
+    save_result(job, trained, reporter.progress)
+
+
+def _follow_parent(parent_pid: int, reporter: Reporter) -> None:
+    """Stop when the parent is gone: its end of standard input closes, or this process has another parent."""
+    while os.getppid() == parent_pid:
+        ready, _, _ = select.select([sys.stdin], [], [], 1.0)
+        if ready and not os.read(sys.stdin.fileno(), 1):
+            break
+    reporter.stop()
+    time.sleep(ORPHAN_SECONDS)
+    os._exit(Preempted.exit_code)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,43 @@
+"""How judging runs."""
+
+from __future__ import annotations
+
+from prefect import task
+
+from tunesmith.evaluation.decide import GateConfig, derive_decide
+from tunesmith.evaluation.decide import decide as decide_promotion
+from tunesmith.evaluation.evaluate import EvaluateConfig, derive_evaluate
+from tunesmith.evaluation.evaluate import evaluate as evaluate_candidate
+from tunesmith.kinds import Examples
+from tunesmith.modeling.base import ModelConfig
+from tunesmith.store.config import StoreConfig, open_store
+from tunesmith.store.ref import Ref
+from tunesmith.tasks.policy import ByContent, is_transient
+from tunesmith.tracking.config import RegistryConfig, TrackingConfig
+
+
+@task(cache_policy=ByContent(derive=derive_evaluate), result_serializer="json")
+def evaluate(
+    candidate: Ref,
+    features: Ref,
+    examples: Examples,
+    model: ModelConfig,
+    evaluate: EvaluateConfig,
+    store: StoreConfig,
+) -> Ref:
+    """Score the candidate and its baseline on the test split."""
+    return evaluate_candidate(candidate, features, examples, model, evaluate, open_store(store))
+
+
+@task(
+    cache_policy=ByContent(derive=derive_decide),
+    result_serializer="json",
+    retries=3,
+    retry_delay_seconds=[1, 10, 60],
+    retry_condition_fn=is_transient,
+)
+def decide(
+    report: Ref, gate: GateConfig, registry: RegistryConfig, tracking: TrackingConfig, store: StoreConfig
+) -> Ref:
+    """Compare the candidate with the champion."""
+    return decide_promotion(report, gate, registry, tracking, open_store(store))

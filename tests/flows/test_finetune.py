@@ -1,0 +1,147 @@
+"""The finetune flow end to end, in this process, on a Prefect server."""
+
+import csv
+import shutil
+
+import pytest
+
+from projects import make_classification, make_generation
+from tunesmith.errors import DataError
+from tunesmith.planning import plan
+from tunesmith.provenance import record_recipe
+from tunesmith.recipe import Recipe
+from tunesmith.tracking.client import mlflow_client
+
+pytestmark = pytest.mark.usefixtures("prefect_test_server", "home")
+
+STAGES = ["snapshot", "split", "encode", "train", "evaluate", "decide", "export", "register"]
+
+
+def run(recipe, *overrides):
+    from tunesmith.flows.finetune import finetune
+
+    return finetune(str(recipe), overrides)
+
+
+def cached(summary):
+    return [stage.name for stage in summary.stages if stage.is_cached]
+
+
+def planned(recipe, *overrides):
+    loaded = Recipe.load(recipe, overrides)
+    return {stage.stage: stage for stage in plan(loaded, record_recipe(loaded, recipe)).stages}
+
+
+def mlflow_runs(recipe):
+    tracking = Recipe.load(recipe).tracking
+    with mlflow_client(tracking) as client:
+        experiment = client.get_experiment_by_name(tracking.experiment)
+        return client.search_runs([experiment.experiment_id])
+
+
+def task_states(flow_name="finetune"):
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.sorting import FlowRunSort
+
+    with get_client(sync_client=True) as client:
+        (flow_run,) = client.read_flow_runs(limit=1, sort=FlowRunSort.START_TIME_DESC)
+        from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+
+        runs = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run.id])))
+        return flow_run, {task_run.name.rpartition("-")[0]: task_run.state_name for task_run in runs}
+
+
+def test_a_second_run_computes_nothing_and_points_at_the_first(tmp_path):
+    recipe = make_classification(tmp_path / "project")
+    first, second = run(recipe), run(recipe)
+    assert cached(first) == []
+    assert cached(second) == STAGES
+    _, states = task_states()
+    assert {states[stage] for stage in STAGES} == {"Cached"}
+    assert first.verdict == "PROMOTE"
+    assert (first.version, first.aliases) == (second.version, second.aliases) == ("1", ("champion",))
+    assert first.mlflow_run_id == second.mlflow_run_id
+    (only,) = mlflow_runs(recipe)
+    assert (only.info.run_id, only.info.status) == (first.mlflow_run_id, "FINISHED")
+    assert {stage: p.is_cached for stage, p in planned(recipe).items()} == dict.fromkeys(STAGES, True)
+
+
+def test_what_changed_runs_again_and_plan_says_so_before(tmp_path):
+    recipe = make_classification(tmp_path / "project", num_epochs=1)
+    run(recipe)
+    more = planned(recipe, "train.num_epochs=2")
+    assert [stage for stage, p in more.items() if p.is_cached] == ["snapshot", "split", "encode"]
+    assert more["train"].reason == "train.num_epochs: 1 -> 2"
+    assert more["evaluate"].reason == "candidate changed"
+    summary = run(recipe, "train.num_epochs=2")
+    assert cached(summary) == ["snapshot", "split", "encode"]
+    assert {stage.name: stage.key for stage in summary.stages if more[stage.name].key} == {
+        stage: p.key for stage, p in more.items() if p.key
+    }
+    assert summary.version == "2"
+
+
+def test_one_changed_cell_runs_every_stage_again(tmp_path):
+    recipe = make_classification(tmp_path / "project", num_epochs=1)
+    run(recipe)
+    data = recipe.parent / "reviews.csv"
+    data.write_text(data.read_text().replace("positive", "negative", 1))
+    stages = planned(recipe)
+    assert not any(p.is_cached for p in stages.values())
+    assert stages["snapshot"].reason == "reviews.csv changed"
+
+
+def test_the_same_rows_from_another_file_format_compute_nothing_but_the_snapshot(tmp_path):
+    recipe = make_classification(tmp_path / "project", num_epochs=1)
+    run(recipe)
+    import json
+
+    with (recipe.parent / "reviews.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    (recipe.parent / "reviews.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    summary = run(recipe, "data.files=[reviews.jsonl]")
+    assert cached(summary) == STAGES[1:]
+
+
+def test_a_deleted_and_a_damaged_artifact_are_rebuilt_and_nothing_else(tmp_path, home):
+    recipe = make_classification(tmp_path / "project", num_epochs=1)
+    first = run(recipe)
+    keys = {stage.name: stage.key for stage in first.stages}
+    artifacts = home / "store" / "artifacts"
+    shutil.rmtree(artifacts / "encode" / keys["encode"])
+    weights = next((artifacts / "export" / keys["export"]).rglob("*.safetensors"))
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    again = run(recipe)
+    assert {stage.name: stage.reason for stage in again.stages if not stage.is_cached} == {
+        "encode": "its artifact is missing",
+        "export": f"damaged: model/{weights.name} does not match its sha256",
+    }
+    assert {stage.name: stage.key for stage in again.stages} == keys
+    assert [path.name.split("-")[0] for path in (home / "store" / "damaged").iterdir()] == ["export"]
+
+
+def test_text_generation_with_lora_lowers_perplexity(tmp_path):
+    summary = run(make_generation(tmp_path / "project", lora=True))
+    assert summary.primary_metric == "perplexity"
+    assert summary.metrics["perplexity"] < summary.baseline_metrics["perplexity"]
+    assert summary.verdict == "PROMOTE"
+
+
+def test_a_mistake_in_the_data_fails_the_flow_with_one_clear_message(tmp_path):
+    recipe = make_classification(tmp_path / "project")
+    with pytest.raises(DataError, match="sentiment"):
+        run(recipe, "examples.label=sentiment")
+    flow_run, _ = task_states()
+    assert flow_run.state_name == "Failed"
+
+
+def test_the_summary_is_an_artifact_with_a_table_and_a_picture(tmp_path):
+    from prefect.client.orchestration import get_client
+
+    run(make_classification(tmp_path / "project", num_epochs=1))
+    with get_client(sync_client=True) as client:
+        artifact = max(client.read_artifacts(), key=lambda a: a.created)
+    assert "| accuracy" in artifact.data.replace("**", "")
+    assert "![loss curve](data:image/" in artifact.data

@@ -1,0 +1,127 @@
+"""`tunesmith run` killed in training, in three ways, and started again: the same weights, one MLflow run, no orphan."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from projects import make_classification
+from tunesmith.recipe import Recipe
+from tunesmith.tracking.client import mlflow_client
+
+pytestmark = [pytest.mark.services, pytest.mark.timeout(400)]
+
+TUNESMITH = [str(Path(sys.executable).parent / "tunesmith")]
+LONG = ("--set", "train.num_epochs=12")
+
+
+def start(recipe: Path, home: Path) -> subprocess.Popen[str]:
+    environ = {name: value for name, value in os.environ.items() if name not in ("PREFECT_API_URL", "PREFECT_HOME")}
+    return subprocess.Popen(
+        [*TUNESMITH, "run", str(recipe), "--json", *LONG],
+        env={**environ, "TUNESMITH_HOME": str(home), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> dict:
+    stdout, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0, stderr
+    assert "Traceback" not in stderr
+    return json.loads(stdout)
+
+
+def wait_for_checkpoint(home: Path) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if list((home / "store" / "work" / "train").glob("*/checkpoints/step-*/manifest.json")):
+            return
+        time.sleep(0.01)
+    raise AssertionError("no checkpoint within two minutes")
+
+
+def processes_of(home: Path) -> list[int]:
+    """Processes whose environment names this home, however they came to be."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"TUNESMITH_HOME={home}".encode() in (folder / "environ").read_bytes().split(b"\0"):
+                found.append(int(folder.name))
+        except (FileNotFoundError, PermissionError, ProcessLookupError):
+            continue
+    return found
+
+
+def worker_of(home: Path) -> int:
+    for pid in processes_of(home):
+        if b"tunesmith.training.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            return pid
+    raise AssertionError("no training process")
+
+
+def kill_worker(process, home):
+    os.kill(worker_of(home), signal.SIGKILL)
+
+
+def kill_command(process, home):
+    process.kill()
+
+
+def kill_tree(process, home):
+    for pid in processes_of(home):
+        os.kill(pid, signal.SIGKILL)
+
+
+def press_ctrl_c(process, home):
+    os.killpg(process.pid, signal.SIGINT)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The recipe, and the weights of an uninterrupted run."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    recipe = make_classification(folder / "project")
+    return recipe, finish(start(recipe, folder / "home"))
+
+
+@pytest.mark.parametrize(
+    ("disturb", "exit_codes"),
+    [(kill_worker, {4}), (kill_command, {-9}), (kill_tree, {-9}), (press_ctrl_c, {130})],
+)
+def test_a_killed_run_goes_on_to_the_same_weights(undisturbed, tmp_path, monkeypatch, disturb, exit_codes):
+    recipe, expected = undisturbed
+    home = tmp_path / "home"
+    process = start(recipe, home)
+    wait_for_checkpoint(home)
+    disturb(process, home)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode in exit_codes, stderr
+    assert "Traceback" not in stderr
+    deadline = time.monotonic() + 15
+    while processes_of(home) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert processes_of(home) == []
+
+    summary = finish(start(recipe, home))
+    assert summary["weights_sha256"] == expected["weights_sha256"]
+    assert summary["resumed_from_step"] > 0
+    assert summary["metrics"] == expected["metrics"]
+    assert processes_of(home) == []
+
+    monkeypatch.setenv("TUNESMITH_HOME", str(home))
+    tracking = Recipe.load(recipe).tracking
+    with mlflow_client(tracking) as client:
+        experiment = client.get_experiment_by_name(tracking.experiment)
+        (run,) = client.search_runs([experiment.experiment_id])
+        assert run.info.status == "FINISHED"
+        steps = [row.step for row in client.get_metric_history(run.info.run_id, "train/loss")]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == summary["num_steps"]

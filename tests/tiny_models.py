@@ -1,0 +1,135 @@
+"""Models small enough for a test, made on the spot: real architectures, real tokenizers, random weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from tunesmith.modeling.quiet import quiet_libraries
+
+BERT_SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,!?'"
+
+
+WORDS = ["good", "bad", "film", "story", "the", "a", "was", "very", "and", "not", "we", "liked", "it"]
+TEXTS = ["once upon a time there was a good film.", "the story was very bad and we liked it.", "the end."]
+
+
+@pytest.fixture(scope="session")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny encoder; a conftest.py imports this fixture. Tests only read it."""
+    return make_bert(tmp_path_factory.mktemp("models") / "bert", WORDS)
+
+
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny causal model; a conftest.py imports this fixture. Tests only read it."""
+    return make_llama(tmp_path_factory.mktemp("models") / "llama", TEXTS)
+
+
+def make_bert(folder: Path, vocab_words: Iterable[str], *, max_length: int = 64, dtype: str = "float32") -> Path:
+    """Save an encoder without a head: one layer, hidden size 32, a WordPiece tokenizer that knows the words.
+
+    Args:
+        folder: Made if it is missing.
+        vocab_words: Words that are one token each; any other is spelled letter by letter.
+        max_length: Positions of the model.
+        dtype: Of the saved weights.
+
+    Returns:
+        The folder.
+    """
+    import torch
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    quiet_libraries()
+    letters = [*LETTERS, *(f"##{letter}" for letter in LETTERS)]
+    words = list(dict.fromkeys([*BERT_SPECIALS, *letters, *(word.lower() for word in vocab_words)]))
+    vocabulary = {word: number for number, word in enumerate(words)}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])],
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_max_length=max_length,
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+    ).save_pretrained(folder)
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=max_length,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        BertModel(config).to(getattr(torch, dtype)).save_pretrained(folder)
+    return folder
+
+
+def make_llama(folder: Path, texts: Iterable[str], *, max_length: int = 64, has_eos: bool = True) -> Path:
+    """Save a causal language model without a padding token: one layer, hidden size 32, byte-level BPE of the texts.
+
+    Args:
+        folder: Made if it is missing.
+        texts: What the tokenizer is trained on; it can encode any other text too.
+        max_length: Positions of the model.
+        has_eos: Whether the tokenizer has an end-of-text token.
+
+    Returns:
+        The folder.
+    """
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    quiet_libraries()
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    specials = ["<s>", "</s>"] if has_eos else ["<s>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=320, special_tokens=specials, initial_alphabet=sorted(alphabet), show_progress=False
+    )
+    tokenizer.train_from_iterator(list(texts), trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", 0)]
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        eos_token="</s>" if has_eos else None,
+        model_max_length=max_length,
+        clean_up_tokenization_spaces=False,
+    ).save_pretrained(folder)
+    config = LlamaConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        intermediate_size=64,
+        max_position_embeddings=max_length,
+        bos_token_id=0,
+        eos_token_id=1 if has_eos else None,
+        pad_token_id=None,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        LlamaForCausalLM(config).save_pretrained(folder)
+    return folder

@@ -1,0 +1,139 @@
+import json
+import re
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from tunesmith.cli import doctor
+from tunesmith.cli.doctor import TESTED
+from tunesmith.cli.main import main
+from tunesmith.home import Home
+
+CONSTRAINTS = Path(__file__).resolve().parents[3] / "constraints.txt"
+
+
+@pytest.fixture
+def home(tmp_path):
+    return Home(tmp_path / "home")
+
+
+@pytest.fixture
+def server():
+    """A server that answers each path with the status that the path begins with."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(int(self.path.split("/")[1]))
+            self.end_headers()
+
+        def log_message(self, *arguments):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+        thread.join()
+
+
+def test_a_machine_that_can_run_recipes_is_ok(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TUNESMITH_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(doctor, "DISK_FAIL_BYTES", 0)
+    monkeypatch.setattr(doctor, "MEMORY_FAIL_BYTES", 0)
+    assert main(["doctor", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["ok"] is True
+    names = [check["name"] for check in document["checks"]]
+    assert {"python", "device", "precision", "disk", "memory", "home", "prefect", "mlflow"} <= set(names)
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_failed_check_is_exit_code_4_and_says_what_to_do(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TUNESMITH_HOME", str(tmp_path))
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
+    assert main(["doctor"]) == 4
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "prefect " in line]
+    assert line.startswith("fail")
+    assert "cannot be reached" in line
+    assert "PREFECT_API_URL" in line
+
+
+def test_the_tested_versions_are_those_of_the_constraints():
+    pinned = dict(re.findall(r"^([\w.-]+)==(\S+)$", CONSTRAINTS.read_text(), re.MULTILINE))
+    assert {name: pinned[name] for name in TESTED} == TESTED
+
+
+def test_packages_as_tested_are_one_line():
+    cpu_build = TESTED | {"torch": TESTED["torch"] + "+cpu"}
+    assert [(check.name, check.state) for check in doctor.check_packages(cpu_build)] == [("packages", "ok")]
+
+
+def test_other_packages_are_named_with_the_command_that_mends_them():
+    versions = TESTED | {"mlflow": "3.18.0", "peft": None, "fastapi": "0.155.1"}
+    checks = {check.name: check for check in doctor.check_packages(versions)}
+    assert {name: check.state for name, check in checks.items()} == {
+        "mlflow": "warn",
+        "peft": "fail",
+        "fastapi": "fail",
+    }
+    assert checks["peft"].advice == f"pip install 'peft=={TESTED['peft']}'"
+
+
+def test_an_old_python_fails():
+    assert doctor.check_python((3, 10, 4)).state == "fail"
+    assert doctor.check_python((3, 11, 0)).state == "ok"
+
+
+@pytest.mark.parametrize(("free", "state"), [(0.5e9, "fail"), (5e9, "warn"), (50e9, "ok")])
+def test_little_room_on_the_disk_is_told(monkeypatch, tmp_path, free, state):
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": free}))
+    check = doctor.check_disk(tmp_path / "not" / "there")
+    assert check.state == state
+    assert bool(check.advice) == (state != "ok")
+
+
+@pytest.mark.parametrize(("free", "limit", "state"), [(9e9, None, "ok"), (9e9, 2e9, "warn"), (0.5e9, 9e9, "fail")])
+def test_memory_is_the_lesser_of_the_machine_and_the_container(monkeypatch, free, limit, state):
+    monkeypatch.setattr(doctor, "_available_bytes", lambda: free)
+    monkeypatch.setattr(doctor, "_container_bytes", lambda: limit)
+    assert doctor.check_memory().state == state
+
+
+def test_a_home_that_cannot_be_written_fails(tmp_path, monkeypatch):
+    def refuse(dir):
+        raise PermissionError(13, "Permission denied")
+
+    assert doctor.check_home(tmp_path / "home").state == "ok"
+    monkeypatch.setattr(doctor.tempfile, "TemporaryFile", refuse)
+    check = doctor.check_home(tmp_path / "home")
+    assert (check.state, "Permission denied" in check.found) == ("fail", True)
+
+
+def test_a_server_that_answers_is_ok(server, home):
+    assert doctor.check_prefect({"PREFECT_API_URL": f"{server}/200"}, home).state == "ok"
+    assert doctor.check_mlflow({"MLFLOW_TRACKING_URI": f"{server}/200/"}, home).state == "ok"
+
+
+def test_a_server_that_asks_for_a_login_is_a_warning(server, home):
+    check = doctor.check_mlflow({"MLFLOW_TRACKING_URI": f"{server}/401"}, home)
+    assert (check.state, "401" in check.found) == ("warn", True)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1/api", "nonsense", "http://[broken", "gopher://x"])
+def test_a_server_that_does_not_answer_fails_without_a_traceback(url, home):
+    assert doctor.check_prefect({"PREFECT_API_URL": url}, home).state == "fail"
+
+
+def test_a_password_in_an_address_is_not_shown(home):
+    for uri in ("http://ada:secret@127.0.0.1:1", "postgresql://ada:secret@db/mlflow"):
+        assert "secret" not in str(doctor.check_mlflow({"MLFLOW_TRACKING_URI": uri}, home))
+
+
+def test_without_servers_everything_is_in_the_home(home):
+    assert str(home.prefect_folder) in doctor.check_prefect({}, home).found
+    assert doctor.check_mlflow({}, home) == doctor.Check("mlflow", "ok", home.tracking_uri)

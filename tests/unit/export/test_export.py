@@ -1,0 +1,99 @@
+"""The export stage, and the proof of parity."""
+
+from __future__ import annotations
+
+import ast
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from judged_candidate import CLASSIFICATION, GENERATION, LORA, Candidate, make_candidate
+from tunesmith.errors import TunesmithError
+from tunesmith.export import export as export_module
+from tunesmith.export.export import ExportConfig, derive_export, export
+from tunesmith.export.parity import PLAIN_READER
+from tunesmith.store.ref import Ref
+
+
+def run_export(case: Candidate, config: ExportConfig | None = None) -> Ref:
+    return export(case.candidate, case.features, case.examples, case.model, config or ExportConfig(), case.store)
+
+
+def find_published(case: Candidate) -> list[Path]:
+    return [*case.store.root.glob("artifacts/export/*")]
+
+
+@pytest.mark.parametrize(("name", "lora"), [("bert", None), ("bert", LORA), ("llama", None), ("llama", LORA)])
+def test_plain_transformers_gives_the_logits_of_the_candidate(
+    name: str, lora: Any, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    examples = CLASSIFICATION if name == "bert" else GENERATION
+    case = make_candidate(tmp_path, request.getfixturevalue(name), examples, lora=lora)
+    exported = run_export(case)
+    names = {path.relative_to(exported.folder).as_posix() for path in exported.folder.rglob("*") if path.is_file()}
+    assert {"model/model.safetensors", "model/config.json", "model/tokenizer.json", "parity.json"} <= names
+    assert ("adapter/adapter_model.safetensors" in names) == (lora is not None)
+    assert not [name for name in names if name.endswith((".bin", ".pt", ".pkl"))]
+    assert 0 <= exported.facts["max_logit_difference"] <= 1e-4
+    assert exported.facts["formats"] == (["safetensors"] if lora is None else ["safetensors", "adapter"])
+    served = json.loads((exported.folder / "model/tunesmith.json").read_text())
+    assert (served["examples"], served["candidate"]) == (examples.model_dump(), "candidate")
+
+
+def test_the_configuration_names_the_labels(bert: Path, tmp_path: Path) -> None:
+    folder = run_export(make_candidate(tmp_path, bert, CLASSIFICATION)).folder
+    config = json.loads((folder / "model/config.json").read_text())
+    assert config["id2label"] == {"0": "bad", "1": "good"}
+    assert config["label2id"] == {"bad": 0, "good": 1}
+
+
+def test_other_logits_are_refused_with_both_numbers_and_nothing_is_published(
+    bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = make_candidate(tmp_path, bert, CLASSIFICATION)
+
+    def damage(model: Any) -> Any:
+        model.classifier.bias.data += 0.25
+        return model
+
+    monkeypatch.setattr("tunesmith.modeling.load.merge", damage)
+    with pytest.raises(TunesmithError, match=r"differ by up to 0\.25.* allows 0\.0001"):
+        run_export(case)
+    assert find_published(case) == []
+
+
+def test_a_model_that_plain_transformers_cannot_load_is_refused_with_its_words(
+    bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = make_candidate(tmp_path, bert, CLASSIFICATION)
+    save = export_module._save
+
+    def save_without_configuration(*arguments: Any) -> None:
+        save(*arguments)
+        (arguments[-1] / "config.json").write_text("{}")
+
+    monkeypatch.setattr(export_module, "_save", save_without_configuration)
+    with pytest.raises(TunesmithError, match=r"plain transformers cannot use the exported model \(exit 1\)[^$]*Error"):
+        run_export(case)
+    assert find_published(case) == []
+
+
+def test_the_plain_reader_imports_nothing_of_ours() -> None:
+    tree = ast.parse(PLAIN_READER.read_text())
+    modules = {
+        alias.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
+    }
+    modules |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert modules <= {"__future__", "pathlib", "sys", "numpy", "torch", "transformers"}
+
+
+def test_what_predicting_needs_is_in_the_key_though_training_does_not_depend_on_it(llama: Path, tmp_path: Path) -> None:
+    case = make_candidate(tmp_path, llama, GENERATION)
+    longer = GENERATION.model_copy(update={"max_new_tokens": 9})
+    keys = {
+        derive_export(case.candidate, case.features, examples, case.model, ExportConfig()).key
+        for examples in (GENERATION, longer)
+    }
+    assert len(keys) == 2

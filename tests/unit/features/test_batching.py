@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tunesmith.features.batching import CHUNK_BATCHES, make_collator, plan_batches, read_features
+from tunesmith.kinds import text_classification
+
+
+@given(
+    lengths=st.lists(st.integers(1, 512), max_size=300),
+    batch_size=st.integers(1, 40),
+    group_by_length=st.booleans(),
+    seed=st.integers(0, 2**31),
+    epoch=st.integers(0, 100),
+)
+def test_every_example_is_in_exactly_one_batch(
+    lengths: list[int], batch_size: int, group_by_length: bool, seed: int, epoch: int
+) -> None:
+    batches = plan_batches(
+        np.array(lengths, np.int32), batch_size, group_by_length=group_by_length, seed=seed, epoch=epoch
+    )
+    assert sorted(row for batch in batches for row in batch.tolist()) == list(range(len(lengths)))
+    assert len(batches) == -(-len(lengths) // batch_size)
+    assert all(1 <= len(batch) <= batch_size for batch in batches)
+
+
+def plan(seed: int = 0, epoch: int = 0, *, group_by_length: bool = True, size: int = 1000) -> list[list[int]]:
+    lengths = np.random.default_rng(7).integers(3, 60, size)
+    batches = plan_batches(lengths, 8, group_by_length=group_by_length, seed=seed, epoch=epoch)
+    return [batch.tolist() for batch in batches]
+
+
+@pytest.mark.parametrize("group_by_length", [True, False])
+def test_only_the_seed_and_the_epoch_decide_the_order(group_by_length: bool) -> None:
+    assert plan(1, 2, group_by_length=group_by_length) == plan(1, 2, group_by_length=group_by_length)
+    orders = [str(plan(seed, epoch, group_by_length=group_by_length)) for seed in (0, 1) for epoch in (0, 1)]
+    assert len(set(orders)) == 4
+
+
+def test_the_order_is_the_same_on_every_machine() -> None:
+    batches = plan_batches(np.array([5, 1, 4, 1, 3]), 2, group_by_length=True, seed=0, epoch=0)
+    assert [batch.tolist() for batch in batches] == [[1], [0, 2], [4, 3]]
+
+
+def test_grouped_batches_need_little_padding() -> None:
+    lengths = np.random.default_rng(7).integers(3, 60, 1000)
+
+    def padded(group_by_length: bool) -> int:
+        return sum(
+            len(batch) * int(lengths[batch].max())
+            for batch in plan_batches(lengths, 8, group_by_length=group_by_length, seed=0, epoch=0)
+        )
+
+    assert padded(True) < 1.05 * lengths.sum() < 1.4 * lengths.sum() < padded(False)
+
+
+def test_grouping_mixes_examples_from_all_over_the_data() -> None:
+    rows_of_a_chunk = 8 * CHUNK_BATCHES
+    first = np.concatenate(plan(size=3 * rows_of_a_chunk)[:20])
+    assert first.min() < rows_of_a_chunk < 2 * rows_of_a_chunk < first.max()
+
+
+def test_a_batch_of_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        plan_batches(np.array([1]), 0, group_by_length=False, seed=0, epoch=0)
+
+
+def test_features_are_read_from_the_disk_and_collated_to_tensors(tmp_path: Path) -> None:
+    table = pa.table(
+        {"row_id": ["a", "b"], "input_ids": pa.array([[1, 2], [3]], pa.list_(pa.int32())), "labels": [0, 1]}
+    )
+    with pa.OSFile(str(tmp_path / "train.arrow"), "wb") as file, pa.ipc.new_stream(file, table.schema) as stream:
+        stream.write_table(table)
+    features = read_features(tmp_path, "train")
+    batch = make_collator(text_classification, pad_token_id=0)([features[0], features[1]])
+    assert batch["input_ids"].dtype == torch.int64
+    assert batch["input_ids"].tolist() == [[1, 2], [3, 0]]
+    assert batch["labels"].tolist() == [0, 1]

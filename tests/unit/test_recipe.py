@@ -1,0 +1,370 @@
+import json
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+from pydantic import ValidationError
+
+from tunesmith.cli.init import TEMPLATES, list_kinds
+from tunesmith.errors import CallError, RecipeError
+from tunesmith.recipe import Recipe, recipe_schema
+from tunesmith.recipe_file import read_recipe_text
+from tunesmith.recipe_schema import RecipeSchema, find_nearest, join_or
+
+GOOD = """\
+name: reviews
+examples:
+  kind: text-classification
+  text: text
+  label: label
+data:
+  files: [reviews.csv]
+model:
+  base: ./base
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text: str) -> Path:
+        path = tmp_path / "recipe.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def mistakes(write):
+    """The lines of the report on a recipe, without the file's path."""
+
+    def mistakes(text: str, *overrides: str) -> list[str]:
+        path = write(text)
+        with pytest.raises(RecipeError) as caught:
+            Recipe.load(path, overrides, environ={})
+        lines = str(caught.value).splitlines()
+        assert all(line.startswith(f"{path}:") for line in lines)
+        return [line.removeprefix(f"{path}:").strip() for line in lines]
+
+    return mistakes
+
+
+def with_train(*lines: str) -> str:
+    return GOOD + "train:\n" + "".join(f"  {line}\n" for line in lines)
+
+
+def with_transform(item: str) -> str:
+    return GOOD.replace("model:", f"  transforms:\n    - {item}\nmodel:")
+
+
+def test_a_recipe_says_four_things_and_leaves_the_rest_to_defaults(write):
+    recipe = Recipe.load(write(GOOD), environ={})
+    assert recipe.examples.kind == "text-classification"
+    assert recipe.train.num_epochs == 1
+    assert recipe.model.lora is None
+
+
+def test_lists_become_tuples_so_that_a_recipe_cannot_change(write):
+    recipe = Recipe.load(write(GOOD), environ={})
+    assert isinstance(recipe.data.files, tuple)
+    with pytest.raises(ValidationError):
+        recipe.name = "another"
+
+
+def test_paths_are_relative_to_the_recipe_and_not_to_the_working_directory(write, tmp_path, monkeypatch):
+    path = write(GOOD + "store:\n  uri: artifacts\n")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    recipe = Recipe.load(Path("..") / path.name, environ={})
+    assert Path(recipe.data.files[0]).resolve() == tmp_path / "reviews.csv"
+    assert Path(recipe.model.base).resolve() == tmp_path / "base"
+    assert Path(recipe.store.uri).resolve() == tmp_path / "artifacts"
+
+
+def test_this_machine_fills_in_where_things_are_kept(write):
+    recipe = Recipe.load(write(GOOD), environ={"TUNESMITH_HOME": "/data/home"})
+    assert recipe.store.uri == "/data/home/store"
+    assert recipe.tracking.uri == "sqlite:////data/home/mlflow.db"
+    assert (recipe.tracking.experiment, recipe.registry.model_name) == ("reviews", "reviews")
+
+
+def test_a_tracking_server_of_the_environment_is_used_unless_the_recipe_names_one(write):
+    environ = {"MLFLOW_TRACKING_URI": "http://mlflow:5000"}
+    assert Recipe.load(write(GOOD), environ=environ).tracking.uri == "http://mlflow:5000"
+    named = GOOD + "tracking: {uri: 'http://mine:5000', experiment: mine}\n"
+    assert Recipe.load(write(named), environ=environ).tracking.uri == "http://mine:5000"
+
+
+def test_a_loaded_recipe_survives_json(write):
+    recipe = Recipe.load(write(GOOD), environ={})
+    assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+
+
+def test_a_section_whose_keys_are_all_commented_out_has_its_defaults(write):
+    assert Recipe.load(write(GOOD + "train:\n  # num_epochs: 3\ngate:\n"), environ={}).train.num_epochs == 1
+
+
+def test_all_mistakes_are_reported_at_once_in_the_order_of_the_file(mistakes):
+    text = """\
+name: my reviews
+examples:
+  kind: text-classification
+  text: text
+data:
+  files: reviews.csv
+model:
+  base: ./base
+train:
+  num_epochs: two
+  learning_rate: 5
+  engine: lop
+  bach_size: 8
+  num_epochs: 3
+evaluate:
+  primary_metric: acuracy
+"""
+    found = mistakes(text)
+    assert [line.split(": ")[:2] for line in found] == [
+        ["1", "name"],
+        ["2", "examples.label"],
+        ["6", "data.files"],
+        ["10", "train.num_epochs"],
+        ["11", "train.learning_rate"],
+        ["12", "train.engine"],
+        ["13", "train.bach_size"],
+        ["14", "train.num_epochs"],
+        ["16", "evaluate.primary_metric"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("num_epochs: two", "two is text; must be a whole number of at least 1"),
+        ("num_epochs: 0", "0 is out of range; must be a whole number of at least 1"),
+        ("num_epochs: 2.5", "2.5 is a decimal number; must be a whole number of at least 1"),
+        ('num_epochs: "2"', '"2" is text; must be a whole number of at least 1; remove the quotes'),
+        ("num_epochs: [2]", "a list of 1; must be a whole number of at least 1"),
+        ("num_epochs: {a: 2}", "a mapping with the keys a; must be a whole number of at least 1"),
+        ("num_epochs:", "empty; must be a whole number of at least 1"),
+        ("num_epochs: true", "true is a true/false value; must be a whole number of at least 1"),
+        ("learning_rate: 5", "5 is out of range; must be a number above 0 and at most 1"),
+        ("learning_rate: .nan", ".nan is not a number that can be used"),
+        ("group_by_length: yes", "yes is text; must be true or false; did you mean true?"),
+        ("engine: lop", "lop is not known; must be 'loop' or 'trainer'; did you mean 'loop'?"),
+        ("engine: 3", "3 is a whole number; must be 'loop' or 'trainer'"),
+        ("max_steps: 0", "0 is out of range; must be a whole number of at least 1"),
+    ],
+)
+def test_a_wrong_value_is_shown_as_written_with_what_is_allowed(mistakes, line, message):
+    name = line.partition(":")[0]
+    assert mistakes(with_train(line)) == [f"11: train.{name}: {message}"]
+
+
+def test_a_long_value_is_shown_in_part(mistakes):
+    (line,) = mistakes(with_train(f"num_epochs: {'x' * 1000}"))
+    assert len(line) < 200
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("num_epoch: 3", "unknown key; did you mean 'num_epochs'?"),
+        ("learning-rate: 0.1", "unknown key; did you mean 'learning_rate'?"),
+        ("batch_size: 8", "unknown key; did you mean 'per_device_train_batch_size'?"),
+        ("min_gain: 1", "unknown key here; did you mean 'gate.min_gain'?"),
+        ("zzz: 1", "unknown key; there are engine, num_epochs, max_steps"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_nearest_name(mistakes, line, message):
+    (found,) = mistakes(with_train(line))
+    assert found.startswith(f"11: train.{line.partition(':')[0]}: {message}")
+
+
+def test_a_key_at_the_top_that_belongs_into_a_section_is_sent_there(mistakes):
+    assert mistakes(GOOD + "num_epochs: 3\n") == ["10: num_epochs: unknown key here; did you mean 'train.num_epochs'?"]
+
+
+def test_missing_keys_are_named_at_the_line_of_their_section(mistakes):
+    found = mistakes("name: reviews\ndata:\n  format: csv\nexamples:\n")
+    assert [line.split(": ")[:3] for line in found] == [
+        ["1", "model", "missing"],
+        ["2", "data.files", "missing"],
+        ["4", "examples.kind", "missing; must be 'text-classification' or 'text-generation'"],
+    ]
+
+
+def test_an_unknown_kind_lists_the_kinds(mistakes):
+    assert mistakes(GOOD.replace("kind: text-classification", "kind: text-clasification")) == [
+        "3: examples.kind: text-clasification is not known; must be 'text-classification' or 'text-generation'; "
+        "did you mean 'text-classification'?"
+    ]
+
+
+def test_a_key_of_another_kind_is_named_as_such(mistakes):
+    assert mistakes(GOOD.replace("label: label", "label: label\n  max_new_tokens: 3")) == [
+        "6: examples.max_new_tokens: unknown key here; text-generation has it"
+    ]
+    (found,) = mistakes(GOOD.replace("label: label", "label: label\n  zzz: 3"))
+    assert found.startswith("6: examples.zzz: unknown key; there are kind, text")
+
+
+@pytest.mark.parametrize(
+    ("item", "place", "message"),
+    [
+        ("drop_nul: [text]", "data.transforms.0.drop_nul", "unknown; must be 'rename', 'drop_null', "),
+        ("shuffle", "data.transforms.0", "shuffle cannot be used; must be a mapping with one key: rename, drop_null"),
+        ("{}", "data.transforms.0", "an empty mapping cannot be used; must be a mapping with one key: rename"),
+        ("rename: {a: 1}", "data.transforms.0.rename.a", '1 is a whole number; must be text; put it in quotes: "1"'),
+        ("select: {firts: 3}", "data.transforms.0.select.firts", "unknown key; did you mean 'first'?"),
+        ("drop_null: text", "data.transforms.0.drop_null", "text is text; must be a list of texts, at least 1; write"),
+        ("drop_null: []", "data.transforms.0.drop_null", "an empty list; must be a list of texts, at least 1"),
+        ("derive_length: {column: a}", "data.transforms.0.derive_length.into", "missing: the new column"),
+    ],
+)
+def test_a_wrong_transform_is_one_clear_line(mistakes, item, place, message):
+    (found,) = mistakes(with_transform(item))
+    assert found.startswith(f"9: {place}: {message}")
+
+
+def test_two_transforms_in_one_item_are_taken_apart(mistakes):
+    assert mistakes(with_transform("rename: {a: b}\n      shuffle: {}")) == [
+        "10: data.transforms.0.shuffle: cannot stand beside 'rename' in one item; give it an item of its own"
+    ]
+
+
+def test_a_transform_with_the_same_name_as_its_column_is_found(mistakes):
+    (found,) = mistakes(with_transform("rename: {rename: 1}"))
+    assert found.startswith("9: data.transforms.0.rename.rename: 1 is a whole number")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("5", "10: model.lora.target_modules: 5 is a whole number; must be 'all-linear' or a list of texts"),
+        ("[q, 3]", "10: model.lora.target_modules.1: 3 is a whole number; must be text; put it in quotes"),
+    ],
+)
+def test_a_word_or_a_list_is_one_choice_and_one_line(mistakes, value, message):
+    (found,) = mistakes(GOOD + f"  lora: {{target_modules: {value}}}\n")
+    assert found.startswith(message)
+
+
+def test_what_a_section_checks_by_itself_comes_with_its_line(mistakes):
+    (found,) = mistakes(GOOD + "split:\n  validation_fraction: 0.5\n  test_fraction: 0.6\n")
+    assert found.startswith("12: split.test_fraction: ")
+    assert "Value error" not in found
+
+
+def test_a_metric_of_another_kind_is_refused(mistakes):
+    (found,) = mistakes(GOOD + "evaluate: {primary_metric: perplexity}\n")
+    assert found.startswith("10: evaluate.primary_metric: perplexity is no metric of text-classification; there are ")
+
+
+def test_a_recipe_made_in_python_is_checked_for_conflicts_too(write):
+    recipe = Recipe.load(write(GOOD), environ={})
+    document = json.loads(recipe.model_dump_json()) | {"evaluate": {"primary_metric": "perplexity"}}
+    with pytest.raises(ValidationError, match=r"evaluate\.primary_metric: perplexity is no metric"):
+        Recipe.model_validate_json(json.dumps(document))
+
+
+def test_tabs_and_other_mistakes_are_reported_in_one_go(mistakes):
+    found = mistakes(GOOD + "train:\n\tnum_epochs: two\n\tseed: 1\n\tseed: 2\n")
+    assert [line.split(": ")[0] for line in found] == ["11", "11", "13"]
+
+
+def test_nothing_more_is_said_of_a_value_that_could_not_be_read(mistakes):
+    assert mistakes(GOOD + "train:\n  num_epochs: *n\nsplit: *s\n") == [
+        "11: train.num_epochs: *n is a YAML alias; write the value out instead",
+        "12: split: *s is a YAML alias; write the value out instead",
+    ]
+
+
+@pytest.mark.parametrize("name", ["a b", "ä", "-a", "a/b", "", "x" * 101, "a\nb"])
+def test_a_name_that_a_server_would_refuse_is_refused_here(mistakes, name):
+    (found,) = mistakes(GOOD.replace("name: reviews", f"name: {json.dumps(name)}"))
+    assert found.startswith("1: name: ")
+
+
+def test_overrides_are_checked_like_the_file_and_shown_as_typed(mistakes):
+    assert mistakes(GOOD, "train.num_epoch=3", "train.seed=x", "data.files.0=3", "examples.kind=chat", "b") == [
+        "--set b: must be PLACE=VALUE, such as train.num_epochs=2",
+        "--set examples.kind: chat is not known; must be 'text-classification' or 'text-generation'",
+        '--set data.files.0: 3 is a whole number; must be text; put it in quotes: "3"',
+        "--set train.seed: x is text; must be a whole number of at least 0 and below 4294967296",
+        "--set train.num_epoch: unknown key; did you mean 'num_epochs'?",
+    ]
+
+
+def test_overrides_change_the_recipe(write, tmp_path):
+    overrides = ["train.num_epochs=3", "data.files.0=other.csv", "model.lora.r=4", "train.learning_rate=5e-4"]
+    recipe = Recipe.load(write(GOOD), overrides, environ={})
+    assert (recipe.train.num_epochs, recipe.train.learning_rate) == (3, 5e-4)
+    assert recipe.data.files == (str(tmp_path / "other.csv"),)
+    assert recipe.model.lora is not None
+    assert recipe.model.lora.r == 4
+
+
+def test_an_override_mends_a_mistake_of_the_file(write):
+    assert Recipe.load(write(with_train("num_epochs: two")), ["train.num_epochs=2"], environ={}).train.num_epochs == 2
+
+
+def test_a_recipe_that_is_not_there_is_no_traceback(tmp_path, write):
+    write(GOOD)
+    with pytest.raises(CallError, match=r"recipe\.yml: there is no such recipe; did you mean .*recipe\.yaml"):
+        Recipe.load(tmp_path / "recipe.yml", environ={})
+    with pytest.raises(CallError, match="cannot be read: Is a directory"):
+        Recipe.load(tmp_path, environ={})
+
+
+@pytest.mark.parametrize("kind", list_kinds())
+def test_the_schema_accepts_the_recipes_of_init_and_refuses_an_unknown_key(kind):
+    root, found = read_recipe_text((TEMPLATES / kind / "recipe.yaml").read_bytes())
+    assert root is not None
+    assert found == []
+    schema = recipe_schema()
+    Draft202012Validator.check_schema(schema)
+    validator = Draft202012Validator(schema)
+    document = root.plain()
+    assert list(validator.iter_errors(document)) == []
+    document["train"]["num_epoch"] = 3
+    assert [list(error.path) for error in validator.iter_errors(document)] == [["train"]]
+
+
+def test_every_field_of_the_schema_is_described():
+    schema = recipe_schema()
+    undescribed = [
+        f"{section['title']}.{name}"
+        for section in [schema, *schema["$defs"].values()]
+        for name, rules in section.get("properties", {}).items()
+        if "description" not in rules and "$ref" not in rules  # what it refers to has one of its own
+    ]
+    undescribed += [name for name, section in schema["$defs"].items() if "description" not in section]
+    assert undescribed == []
+
+
+def test_the_nearest_name_ignores_case_and_hyphens():
+    assert find_nearest("Learning-Rate", ["seed", "learning_rate"]) == "learning_rate"
+    assert find_nearest("lr", ["lr_scheduler_type", "learning_rate"]) is None
+
+
+def test_a_choice_reads_like_a_sentence():
+    assert [join_or(["a"]), join_or(["a", "b"]), join_or(["a", "b", "c"])] == ["a", "a or b", "a, b or c"]
+
+
+@pytest.mark.parametrize(
+    ("rules", "phrase"),
+    [
+        ({"type": "integer", "minimum": 1, "maximum": 9}, "a whole number from 1 to 9"),
+        ({"type": "number", "minimum": 0, "exclusiveMaximum": 1}, "a number of at least 0 and below 1"),
+        ({"type": "string", "minLength": 1}, "text that is not empty"),
+        ({"type": "string", "minLength": 1, "maxLength": 1}, "text of 1 character"),
+        (
+            {"anyOf": [{"const": "all"}, {"type": "array", "items": {"type": "integer"}}, {"type": "null"}]},
+            "'all' or a",
+        ),
+        ({"type": "array", "items": {"type": "string"}, "minItems": 2}, "a list of texts, at least 2"),
+    ],
+)
+def test_rules_are_described_in_words(rules, phrase):
+    assert RecipeSchema({}).describe(rules).startswith(phrase)

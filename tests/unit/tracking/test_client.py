@@ -1,0 +1,52 @@
+"""Opening MLflow's store."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tunesmith.errors import TunesmithError
+from tunesmith.tracking.client import mlflow_client
+from tunesmith.tracking.config import TrackingConfig
+
+
+def test_four_processes_that_create_one_database_at_once_all_succeed_and_say_nothing(tmp_path):
+    script = Path(__file__).with_name("open_at_once.py")
+    answer = subprocess.run(
+        [sys.executable, script, tmp_path / "new" / "mlflow.db"], capture_output=True, text=True, timeout=200
+    )
+    assert answer.stderr == ""
+    assert json.loads(answer.stdout) == {"exit_codes": [0, 0, 0, 0], "experiments": 1, "runs": 1}
+    assert answer.returncode == 0
+
+
+def test_what_mlflow_refuses_is_an_error_of_ours_with_the_store_and_the_reason(tracking):
+    with (
+        pytest.raises(TunesmithError, match=r"MLflow at sqlite:.*mlflow\.db: Run with id=none"),
+        mlflow_client(tracking) as client,
+    ):
+        client.get_run("none")
+
+
+def test_a_store_that_cannot_be_opened_is_an_error_of_ours(tmp_path):
+    (tmp_path / "file").write_text("")
+    tracking = TrackingConfig(uri=f"sqlite:///{tmp_path}/file/mlflow.db", experiment="a")
+    with pytest.raises(TunesmithError, match="cannot be opened"), mlflow_client(tracking):
+        pass
+
+
+def test_a_config_that_no_recipe_filled_in_is_an_error_and_not_a_folder_in_the_working_directory():
+    with pytest.raises(TunesmithError, match=r"tracking\.uri is empty"), mlflow_client(TrackingConfig()):
+        pass
+
+
+def test_mlflow_logs_nothing_to_the_screen(tracking, capfd):
+    with mlflow_client(tracking):
+        logging.getLogger("mlflow.store.db.utils").error("Detected something.")
+        logging.getLogger("alembic.runtime").info("Running upgrade.")
+    assert capfd.readouterr() == ("", "")

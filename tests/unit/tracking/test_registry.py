@@ -1,0 +1,97 @@
+"""Reading the registry."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tunesmith.errors import ModelError, TunesmithError
+from tunesmith.tracking.client import mlflow_client
+from tunesmith.tracking.config import RegistryConfig
+from tunesmith.tracking.glance import has_tagged_version
+from tunesmith.tracking.registry import find_champion, find_version, has_version, list_models, resolve_model
+
+
+def test_an_empty_registry_has_no_champion_no_version_and_no_models(tracking):
+    registry = RegistryConfig(model_name="sentiment")
+    assert find_champion(registry, tracking) is None
+    assert find_version("0" * 32, registry, tracking) is None
+    assert list_models(tracking) == []
+
+
+def test_models_are_listed_with_aliases_metrics_time_and_run(candidates, tracking):
+    refs = [candidates.make("first", 0.8).register(), candidates.make("worse", 0.7).register()]
+    worse, first = list_models(tracking)
+    assert (first.version, first.aliases, first.metrics) == (1, ("champion",), {"accuracy": 0.8, "f1": 0.4})
+    assert (worse.version, worse.aliases, worse.decision["verdict"]) == (2, (), "HOLD")
+    assert [first.mlflow_run_id, worse.mlflow_run_id] == [ref.facts["mlflow_run_id"] for ref in refs]
+    assert first.metric_text == "accuracy 0.8000"
+    assert re.fullmatch(r"20\d\d-\d\d-\d\d \d\d:\d\d UTC", first.created_text)
+    assert 1.7e9 < first.created_unix <= worse.created_unix
+    assert list_models(tracking, "another") == []
+
+
+def test_a_version_that_somebody_else_registered_is_listed_and_can_be_the_champion(tracking, tmp_path):
+    with mlflow_client(tracking) as client:
+        client.create_registered_model("sentiment")
+        client.create_model_version("sentiment", source=(tmp_path / "theirs").as_uri())
+        client.set_registered_model_alias("sentiment", "champion", "1")
+    champion = find_champion(RegistryConfig(model_name="sentiment"), tracking)
+    assert (champion.version, champion.candidate_key, champion.value) == (1, None, None)
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("sentiment", "Write models:/<name>@<alias> or models:/<name>/<version>"),
+        ("models:/sentimentt@champion", "no model is registered as 'sentimentt'. Registered: sentiment."),
+        ("models:/sentiment@best", "no such version. Versions: 1; aliases: champion."),
+        ("models:/sentiment/7", "no such version. Versions: 1; aliases: champion."),
+    ],
+)
+def test_a_model_that_is_not_there_is_an_error_that_says_what_is(candidates, tracking, tmp_path, uri, message):
+    candidates.make("first", 0.8).register()
+    with pytest.raises(ModelError) as caught:
+        resolve_model(uri, tracking, tmp_path / "downloads")
+    assert message in str(caught.value)
+
+
+def test_a_look_at_the_database_agrees_with_mlflow(candidates, tracking):
+    first = candidates.make("first", 0.8)
+    first.register()
+    key, other = first.candidate.key, "0" * 32
+    look = {
+        (model, version, value): has_tagged_version(tracking.database(), model, version, "tunesmith.candidate", value)
+        for model, version, value in [
+            ("sentiment", 1, key), ("sentiment", 2, key), ("sentiment", 1, other), ("another", 1, key),
+        ]
+    }  # fmt: skip
+    assert list(look.values()) == [True, False, False, False]
+    for (model, version, value), answer in look.items():
+        found = find_version(value, RegistryConfig(model_name=model), tracking)
+        assert (found is not None and found.version == version) == answer
+
+
+def test_a_version_whose_files_are_gone_does_not_stand(candidates, tracking, tmp_path):
+    first = candidates.make("first", 0.8)
+    first.register()
+    assert has_version(first.candidate.key, 1, first.registry, tracking)
+    resolve_model("models:/sentiment/1", tracking, tmp_path).rename(tmp_path / "gone")
+    assert not has_version(first.candidate.key, 1, first.registry, tracking)
+    with pytest.raises(ModelError, match="its files are gone"):
+        resolve_model("models:/sentiment/1", tracking, tmp_path)
+
+
+def test_a_database_that_is_not_there_holds_no_version_and_a_damaged_one_is_an_error(tmp_path):
+    database = tmp_path / "mlflow.db"
+    assert has_tagged_version(database, "a", 1, "tag", "value") is False
+    assert not database.exists()
+    database.write_bytes(b"not a database" * 100)
+    with pytest.raises(TunesmithError, match="damaged"):
+        has_tagged_version(database, "a", 1, "tag", "value")
+
+
+def test_tables_of_another_mlflow_are_left_to_mlflow(tmp_path):
+    (tmp_path / "mlflow.db").touch()
+    assert has_tagged_version(tmp_path / "mlflow.db", "a", 1, "tag", "value") is None

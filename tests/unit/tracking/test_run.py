@@ -1,0 +1,164 @@
+"""The run of a candidate while it trains."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+
+from tracked_candidate import ROWS
+from tunesmith.tracking.client import mlflow_client
+from tunesmith.tracking.config import TrackingConfig
+from tunesmith.tracking.run import LiveRun, close_runs
+
+NUM_METRICS = sum(len(row["metrics"]) for row in ROWS)
+
+
+def train(candidate, rows=ROWS, status="FINISHED", flow_run_id="flow-1"):
+    """What the launcher tells an observer."""
+    observer = LiveRun(candidate.tracking, candidate.record, flow_run_id)
+    observer.started(candidate.candidate.key, {})
+    observer.rows(rows)
+    observer.ended(status)
+
+
+def query(tracking, text):
+    with sqlite3.connect(tracking.database()) as connection:
+        return connection.execute(text).fetchall()
+
+
+def count_metrics(tracking):
+    return query(tracking, "SELECT count(*) FROM metrics")[0][0]
+
+
+def statuses(tracking):
+    return [row[0] for row in query(tracking, "SELECT status FROM runs WHERE lifecycle_stage = 'active'")]
+
+
+def test_training_leaves_its_rows_in_an_open_run_that_register_closes(candidates, tracking):
+    first = candidates.make("first", 0.8)
+    train(first)
+    assert (statuses(tracking), count_metrics(tracking)) == (["RUNNING"], NUM_METRICS)
+    first.register()
+    assert statuses(tracking) == ["FINISHED"]
+    assert query(tracking, "SELECT count(*) FROM metrics WHERE key = 'train/loss'") == [(30,)]
+
+
+@pytest.mark.parametrize("status", ["FAILED", "KILLED"])
+def test_training_that_ends_early_closes_the_run_and_its_continuation_is_the_same_run(candidates, tracking, status):
+    first = candidates.make("first", 0.8)
+    train(first, ROWS[:20], status)
+    assert statuses(tracking) == [status]
+    train(first, ROWS[10:], flow_run_id="flow-2")
+    assert (statuses(tracking), count_metrics(tracking)) == (["RUNNING"], NUM_METRICS)
+    assert query(tracking, "SELECT value FROM tags WHERE key = 'tunesmith.flow_run_id'") == [("flow-2",)]
+
+
+def test_a_row_that_was_computed_again_with_another_last_digit_is_there_once(candidates, tracking):
+    first = candidates.make("first", 0.8)
+    train(first, ROWS[:20], "KILLED")
+    again = [{**row, "metrics": {name: value + 1e-9 for name, value in row["metrics"].items()}} for row in ROWS]
+    train(first, again)
+    assert count_metrics(tracking) == NUM_METRICS
+
+
+def test_the_same_row_sent_by_two_processes_that_know_nothing_of_each_other_is_there_once(candidates, tracking):
+    first = candidates.make("first", 0.8)
+    train(first)
+    with mlflow_client(tracking) as client:
+        from mlflow.entities import Metric
+
+        (run,) = client.search_runs([client.get_experiment_by_name("sentiment").experiment_id])
+        row = ROWS[4]
+        for name, value in row["metrics"].items():
+            client.log_batch(run.info.run_id, [Metric(name, value, run.info.start_time + row["step"], row["step"])])
+    assert count_metrics(tracking) == NUM_METRICS
+
+
+def test_training_that_repeats_what_is_registered_leaves_the_run_finished(candidates, tracking):
+    first = candidates.make("first", 0.8)
+    first.register()
+    train(first)
+    train(first, ROWS[:3], "KILLED")
+    assert statuses(tracking) == ["FINISHED"]
+    assert query(tracking, "SELECT count(*) FROM metrics WHERE key = 'train/loss'") == [(30,)]
+
+
+def test_a_flow_run_that_crashed_has_its_open_runs_closed_and_no_others(candidates, tracking):
+    train(candidates.make("first", 0.8))
+    train(candidates.make("second", 0.8), flow_run_id="flow-2")
+    assert len(close_runs(tracking, "flow-1", "FAILED")) == 1
+    assert sorted(statuses(tracking)) == ["FAILED", "RUNNING"]
+    assert close_runs(tracking, "flow-1", "FAILED") == []
+
+
+def test_a_store_that_was_never_made_has_no_runs_to_close(tmp_path):
+    tracking = TrackingConfig(uri=f"sqlite:///{tmp_path}/none/mlflow.db", experiment="a")
+    assert close_runs(tracking, "flow-1", "FAILED") == []
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_server_that_is_away_costs_training_nothing_and_one_warning(candidates, unused_port, caplog):
+    first = candidates.make("first", 0.8)
+    first.tracking = TrackingConfig(uri=f"http://127.0.0.1:{unused_port}", experiment="sentiment")
+    start = time.perf_counter()
+    observer = LiveRun(first.tracking, first.record)
+    with caplog.at_level(logging.WARNING):
+        observer.started(first.candidate.key, {})
+        for row in ROWS:
+            observer.rows([row])
+        assert time.perf_counter() - start < 0.1
+        observer.ended("FINISHED")
+    assert time.perf_counter() - start < 3
+    (record,) = caplog.records
+    assert "cannot be reached" in record.message
+    assert "Training goes on" in record.message
+
+
+@pytest.mark.services
+def test_a_server_that_comes_late_gets_every_row(candidates, unused_port, tmp_path):
+    first = candidates.make("first", 0.8)
+    first.tracking = TrackingConfig(uri=f"http://127.0.0.1:{unused_port}", experiment="sentiment")
+    observer = LiveRun(first.tracking, first.record)
+    observer.started(first.candidate.key, {})
+    observer.rows(ROWS[:10])
+    server = start_server(unused_port, tmp_path)
+    try:
+        observer.rows(ROWS[10:])
+        wait_until_it_answers(first.tracking.uri)
+        observer.ended("FINISHED")
+        with sqlite3.connect(tmp_path / "server.db") as connection:
+            (count,) = connection.execute("SELECT count(*) FROM metrics").fetchone()
+        assert count == NUM_METRICS
+        ref = first.register()
+        assert ref.facts["aliases"] == ["champion"]
+        assert first.register().is_cached
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def start_server(port, folder):
+    command = [
+        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+        "--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "artifacts"),
+    ]  # fmt: skip
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with (folder / "server.log").open("wb") as log_file:
+        return subprocess.Popen(command, stdout=log_file, stderr=log_file, env=environment, cwd=folder)
+
+
+def wait_until_it_answers(uri):
+    for _ in range(120):
+        try:
+            with urllib.request.urlopen(f"{uri}/health", timeout=1):
+                return
+        except OSError:
+            time.sleep(1)
+    raise TimeoutError(uri)

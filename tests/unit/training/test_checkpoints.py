@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import pytest
+
+from tunesmith.training import checkpoints as module
+from tunesmith.training.checkpoints import Checkpoints, Position, read_position
+
+
+def write(work, step, content=b"weights"):
+    (work / "spool").write_text("")
+    with Checkpoints(work).write(Position(step=step, meter={"row_sum": 1 / 3}), work / "spool") as folder:
+        (folder / "weights").write_bytes(content)
+
+
+def names(work):
+    return sorted(path.name for path in (work / "checkpoints").iterdir())
+
+
+def test_the_last_two_are_kept_and_the_newest_is_found(tmp_path):
+    for step in (5, 10, 200):
+        write(tmp_path, step)
+    assert names(tmp_path) == ["step-00000010", "step-00000200"]
+    newest = Checkpoints(tmp_path).find_newest()
+    assert read_position(newest) == Position(step=200, meter={"row_sum": 1 / 3})
+    assert not (tmp_path / "aside").exists()
+
+
+def test_one_of_the_same_step_is_replaced(tmp_path):
+    write(tmp_path, 5, b"before the validation")
+    write(tmp_path, 5, b"after it")
+    assert (Checkpoints(tmp_path).find_newest() / "weights").read_bytes() == b"after it"
+
+
+def test_a_save_that_is_cut_short_leaves_the_older_ones(tmp_path, monkeypatch):
+    write(tmp_path, 5)
+    for name in ("seal", "publish"):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                write(tmp_path, 10)
+        assert Checkpoints(tmp_path).find_newest().name == "step-00000005"
+
+
+def test_a_deletion_that_is_cut_short_is_not_taken_for_damage(tmp_path, monkeypatch, caplog):
+    for step in (5, 10):
+        write(tmp_path, step)
+    with monkeypatch.context() as patch:
+        patch.setattr(module.shutil, "rmtree", lambda *_args, **_options: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            write(tmp_path, 15)
+    assert Checkpoints(tmp_path).find_newest().name == "step-00000015"
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("file", ["weights", "position.json", "metrics.jsonl", "manifest.json"])
+def test_one_that_lacks_a_file_is_set_aside_with_a_warning(file, tmp_path, caplog):
+    write(tmp_path, 5)
+    write(tmp_path, 10)
+    (tmp_path / "checkpoints" / "step-00000010" / file).unlink()
+    assert Checkpoints(tmp_path).find_newest().name == "step-00000005"
+    assert "step-00000010" in caplog.text
+    assert file in caplog.text
+    assert names(tmp_path) == ["step-00000005"]
+    assert len(list((tmp_path / "damaged").iterdir())) == 1

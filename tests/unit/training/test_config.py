@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from tunesmith.training.config import TrainConfig
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"engine": "lightning"},
+        {"num_epochs": 0},
+        {"num_epochs": 1.5},
+        {"max_steps": 0},
+        {"learning_rate": 0.0},
+        {"learning_rate": float("nan")},
+        {"warmup_fraction": 1.0},
+        {"weight_decay": -0.1},
+        {"max_grad_norm": float("inf")},
+        {"precision": "fp16"},
+        {"seed": -1},
+        {"save_steps": 0},
+        {"epochs": 1},
+    ],
+)
+def test_a_value_that_cannot_be_meant_is_refused(wrong):
+    with pytest.raises(ValidationError):
+        TrainConfig(**wrong)
+
+
+def test_every_field_has_a_docstring():
+    assert all(field.description for field in TrainConfig.model_fields.values())

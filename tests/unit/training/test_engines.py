@@ -1,0 +1,268 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from tunesmith.errors import Preempted, TrainingError
+from tunesmith.store.sealed import read_manifest
+from tunesmith.training import checkpoints
+from tunesmith.training.checkpoints import Checkpoints
+from tunesmith.training.reporter import Reporter
+
+ENGINES = pytest.mark.parametrize("engine", ["loop", "trainer"])
+
+
+class Killed(BaseException):
+    """As sudden as SIGKILL: nothing in the engines handles it."""
+
+
+def die(*_):
+    raise Killed
+
+
+def killed_after(step):
+    class KilledReporter(Reporter):
+        def advance(self, at, epoch, num_examples):
+            super().advance(at, epoch, num_examples)
+            if at == step:
+                raise Killed
+
+    return KilledReporter
+
+
+def killed_in(phase, occurrence=1):
+    class KilledReporter(Reporter):
+        left = occurrence
+
+        def enter(self, now):
+            super().enter(now)
+            self.left -= now == phase
+            if self.left == 0:
+                raise Killed
+
+    return KilledReporter
+
+
+def stopped_after(step):
+    class StoppedReporter(Reporter):
+        def advance(self, at, epoch, num_examples):
+            super().advance(at, epoch, num_examples)
+            if at == step:
+                self.stop()
+
+    return StoppedReporter
+
+
+def result(job):
+    return read_manifest(job.result).header["facts"]["weights_sha256"], (job.result / "metrics.jsonl").read_bytes()
+
+
+def rows(job):
+    return [json.loads(line) for line in (job.result / "metrics.jsonl").read_text().splitlines()]
+
+
+def step_of(folder):
+    return None if folder is None else int(folder.name.removeprefix("step-"))
+
+
+@ENGINES
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({}, id="full"),
+        pytest.param({"lora": True}, id="lora"),
+        pytest.param({"generation": True}, id="generation"),
+        pytest.param({"lora": True, "generation": True, "gradient_accumulation_steps": 2}, id="accumulation"),
+        pytest.param({"precision": "bf16", "group_by_length": False, "lr_scheduler_type": "cosine"}, id="bf16"),
+    ],
+)
+def test_a_training_killed_again_and_again_ends_with_the_same_weights_and_rows(
+    engine, options, tmp_path, make_job, train_here, monkeypatch
+):
+    whole = make_job(tmp_path / "whole", engine=engine, **options)
+    train_here(whole)
+
+    job = make_job(tmp_path / "killed", engine=engine, **options)
+    last = 30 if options.get("gradient_accumulation_steps", 1) == 1 else 16
+    with pytest.raises(Killed):  # before any checkpoint
+        train_here(job, killed_after(2))
+    with pytest.raises(Killed):  # after the checkpoint of step 4, between two rows
+        train_here(job, killed_after(5))
+    assert step_of(Checkpoints(job.work).find_newest()) == 4
+    with monkeypatch.context() as patch:  # inside a save
+        patch.setattr(checkpoints, "seal", die)
+        with pytest.raises(Killed):
+            train_here(job)
+    with pytest.raises(Preempted):  # SIGTERM
+        train_here(job, stopped_after(7))
+    assert step_of(Checkpoints(job.work).find_newest()) == 7
+    with pytest.raises(Killed):  # in the validation that ends an epoch
+        train_here(job, killed_in("validating"))
+    with pytest.raises(Killed):  # in the last epoch
+        train_here(job, killed_after(last - 1))
+    with pytest.raises(Killed):  # in the last validation
+        train_here(job, killed_in("validating"))
+    train_here(job)
+    assert result(job) == result(whole)
+    assert rows(job)[-1]["step"] == last
+    assert read_manifest(job.result).header["facts"]["resumed_from_step"] is not None
+
+
+@ENGINES
+def test_sigterm_at_the_last_step_of_an_epoch_loses_nothing(engine, tmp_path, make_job, train_here):
+    whole = make_job(tmp_path / "whole", engine=engine)
+    train_here(whole)
+    job = make_job(tmp_path / "stopped", engine=engine)
+    with pytest.raises(Preempted):
+        train_here(job, stopped_after(15))
+    train_here(job)
+    assert result(job) == result(whole)
+
+
+@ENGINES
+@pytest.mark.parametrize("fault", ["flip", "delete"])
+def test_a_damaged_checkpoint_is_set_aside_and_an_older_one_used(engine, fault, tmp_path, make_job, train_here, caplog):
+    whole = make_job(tmp_path / "whole", engine=engine)
+    train_here(whole)
+    job = make_job(tmp_path / "damaged", engine=engine)
+    with pytest.raises(Killed):
+        train_here(job, killed_after(10))
+    newest = Checkpoints(job.work).find_newest()
+    assert step_of(newest) == 8
+    if fault == "flip":
+        weights = next(newest.glob("*.safetensors"))
+        content = bytearray(weights.read_bytes())
+        content[-5] ^= 1
+        weights.write_bytes(content)
+    else:
+        (newest / "optimizer.pt").unlink()
+    assert step_of(Checkpoints(job.work).find_newest()) == 4
+    assert "step-00000008" in caplog.text
+    train_here(job)
+    assert result(job) == result(whole)
+    assert [path.name[:13] for path in (job.work / "damaged").iterdir()] == ["step-00000008"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"gradient_accumulation_steps": 4},
+        {"generation": True, "gradient_accumulation_steps": 2},
+        {"lr_scheduler_type": "constant", "weight_decay": 0.5, "max_grad_norm": 0.1, "max_steps": 7},
+        {"lr_scheduler_type": "cosine", "warmup_fraction": 0.0, "group_by_length": False, "seed": 3},
+    ],
+)
+def test_both_engines_train_the_same_weights_where_there_is_no_dropout(
+    options, tmp_path, make_job, train_here, bert, llama
+):
+    jobs = [make_job(tmp_path / engine, engine=engine, **options) for engine in ("loop", "trainer")]
+    for job in jobs:
+        base = tmp_path / f"{job.train.engine}-base"
+        _copy_without_dropout(job.base, base)
+        train_here(job.model_copy(update={"base": base}))
+    loop, trainer = (load_file(job.result / "model" / "model.safetensors") for job in jobs)
+    assert max(np.abs(loop[name] - trainer[name]).max() for name in loop) < 1e-6
+    assert [row["step"] for row in rows(jobs[0])] == [row["step"] for row in rows(jobs[1])]
+    for ours, theirs in zip(rows(jobs[0]), rows(jobs[1]), strict=True):
+        assert ours["metrics"] == pytest.approx(theirs["metrics"], rel=1e-4)
+
+
+def _copy_without_dropout(base: Path, target: Path) -> None:
+    target.mkdir()
+    for path in base.iterdir():
+        (target / path.name).write_bytes(path.read_bytes())
+    config = json.loads((base / "config.json").read_text())
+    config.update({name: 0.0 for name in config if name.endswith("dropout_prob")})
+    (target / "config.json").write_text(json.dumps(config))
+
+
+@ENGINES
+def test_every_option_has_an_effect(engine, tmp_path, make_job, train_here):
+    changes = {
+        "max_steps": 11,
+        "num_epochs": 1,
+        "per_device_train_batch_size": 5,
+        "gradient_accumulation_steps": 2,
+        "learning_rate": 2e-3,
+        "weight_decay": 0.5,
+        "warmup_fraction": 0.5,
+        "lr_scheduler_type": "constant",
+        "max_grad_norm": 0.01,
+        "precision": "bf16",
+        "group_by_length": False,
+        "seed": 1,
+        "logging_steps": 7,
+    }
+    outcomes = set()
+    for number, change in enumerate([{}, *({name: value} for name, value in changes.items())]):
+        job = make_job(tmp_path / str(number), engine=engine, **{"num_epochs": 2, "save_steps": 100, **change})
+        train_here(job)
+        outcomes.add(result(job))
+    assert len(outcomes) == len(changes) + 1
+
+
+@ENGINES
+def test_the_rows_hold_the_step_metrics_and_each_epoch_s_losses(engine, tmp_path, make_job, train_here):
+    job = make_job(tmp_path, engine=engine, max_steps=20)
+    train_here(job)
+    logged = {(row["step"], name) for row in rows(job) for name in row["metrics"]}
+    for step in (3, 6, 9, 12, 15, 18, 20):
+        assert {(step, f"train/{name}") for name in ("loss", "learning_rate", "grad_norm")} <= logged
+    assert {step for step, name in logged if name == "validation/loss"} == {15, 20}
+    assert rows(job)[-1]["epoch"] == pytest.approx(20 / 15)
+    facts = read_manifest(job.result).header["facts"]
+    assert facts["validation_loss"] == rows(job)[-1]["metrics"]["validation/loss"]
+    assert facts["num_steps"] == 20
+
+
+@ENGINES
+def test_a_loss_that_is_not_finite_names_the_step_and_keeps_the_checkpoints(
+    engine, tmp_path, make_job, train_here, monkeypatch
+):
+    models = []
+
+    def prepare_and_remember(job):
+        prepared = prepare(job)
+        models.append(prepared.model)
+        return prepared
+
+    class PoisonedReporter(Reporter):
+        def advance(self, at, epoch, num_examples):
+            super().advance(at, epoch, num_examples)
+            if at == 5:
+                models[0].classifier.weight.data.fill_(float("nan"))
+
+    from tunesmith.training.prepared import prepare
+
+    monkeypatch.setattr(f"tunesmith.training.{engine}.prepare", prepare_and_remember)
+    job = make_job(tmp_path, engine=engine)
+    with pytest.raises(TrainingError, match=r"step 6: the loss is nan \(learning rate .*Lower train.learning_rate"):
+        train_here(job, PoisonedReporter)
+    assert step_of(Checkpoints(job.work).find_newest()) == 4
+
+
+def test_an_adapter_is_the_same_file_on_every_machine(tmp_path, make_job, train_here):
+    job = make_job(tmp_path, lora=True, max_steps=2)
+    train_here(job)
+    config = json.loads((job.result / "adapter" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] is None
+    assert config["target_modules"] == sorted(config["target_modules"])
+    assert sorted(path.name for path in (job.result / "adapter").iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
+
+
+def test_a_trained_model_loads_with_its_tokenizer(tmp_path, make_job, train_here):
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    job = make_job(tmp_path, max_steps=2)
+    train_here(job)
+    model = AutoModelForSequenceClassification.from_pretrained(job.result / "model")
+    assert model.config.id2label == {0: "bad", 1: "good"}
+    assert AutoTokenizer.from_pretrained(job.result / "model")("w1 w2")["input_ids"]

@@ -1,0 +1,67 @@
+"""Real training processes: how they end, and what is left for the next one. Each takes some seconds to start."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from killable_training import CLASSIFICATION, Told, Trainings, assert_same, kill_in_every_way
+from tunesmith.errors import ModelError, TrainingError
+from tunesmith.modeling.base import LoraConfig, ModelConfig
+from tunesmith.store.folder import FolderStore
+from tunesmith.training.config import TrainConfig
+from tunesmith.training.train import derive_train, train
+
+
+@pytest.mark.timeout(600)  # six processes that import torch: 40 s on an idle machine
+def test_a_training_that_was_killed_in_every_way_ends_with_the_same_weights_and_tells_each_row(
+    tmp_path, features, bert
+):
+    told, told_at_the_end = Told(), Told()
+    (tmp_path / "whole").mkdir()
+    undisturbed = Trainings(tmp_path / "whole", features, bert)
+    whole = undisturbed.here(told)
+    assert told.calls == [("started", whole.key, None), ("ended", "FINISHED")]
+    assert told.rows_seen == [json.loads(line) for line in (whole.folder / "metrics.jsonl").read_text().splitlines()]
+    assert undisturbed.here(told).is_cached
+    assert len(told.calls) == 2
+    assert not undisturbed.work.exists()
+
+    (tmp_path / "killed").mkdir()
+    trainings = Trainings(tmp_path / "killed", features, bert)
+    kill_in_every_way(trainings)
+    step = trainings.newest_step()
+    ref = trainings.here(told_at_the_end)
+    assert_same(ref, whole)
+    assert ref.facts["resumed_from_step"] == step
+    assert told_at_the_end.calls == [("started", ref.key, step), ("ended", "FINISHED")]
+    assert told_at_the_end.rows_seen == told.rows_seen
+    assert not trainings.work.exists()
+
+
+def test_a_user_s_mistake_that_the_process_meets_comes_back_as_such(tmp_path, features, bert):
+    model = ModelConfig(base=str(bert), lora=LoraConfig(target_modules=("querry",)))
+    with pytest.raises(ModelError, match=r"no linear layer 'querry'.*Did you mean 'query'"):
+        train(features, CLASSIFICATION, model, TrainConfig(), FolderStore(tmp_path))
+
+
+def test_a_crash_is_told_by_its_last_line_and_the_path_of_the_log(tmp_path, features, bert):
+    broken = features.model_copy(update={"uri": str(tmp_path / "nowhere")})
+    with pytest.raises(TrainingError, match=r"exit code 1: FileNotFoundError.*nowhere.*worker\.log"):
+        train(broken, CLASSIFICATION, ModelConfig(base=str(bert)), TrainConfig(), FolderStore(tmp_path))
+
+
+def test_the_checkpoint_interval_is_not_in_the_key_and_the_engine_s_code_is(tmp_path, features, bert):
+    def derive(**changes):
+        config = TrainConfig(**changes)
+        return derive_train(features, CLASSIFICATION, ModelConfig(base=str(bert)), config, FolderStore(tmp_path))
+
+    assert derive(save_steps=3).key == derive().key
+    assert derive(logging_steps=3).key != derive().key
+    code = derive().ingredients["code"]
+    assert "tunesmith.training.loop" in code
+    assert "tunesmith.kinds.text_classification" in code
+    for other in ("training.trainer", "training.launcher", "training.progress", "kinds.text_generation"):
+        assert f"tunesmith.{other}" not in code
+    assert "peft" not in derive().ingredients["libraries"]
