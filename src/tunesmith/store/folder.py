@@ -155,7 +155,7 @@ class FolderStore:
         paths = (self.root / "requests" / kind).glob("*.json")
         for path in sorted(paths, key=lambda path: path.stat().st_mtime_ns, reverse=True):
             request = _read_json(path)
-            if request is not None and request["recipe"] == self.recipe:
+            if request is not None and request.get("recipe") == self.recipe:
                 yield request["ingredients"]
 
     def _set_aside(self, derivation: Derivation, reason: str) -> None:

@@ -60,15 +60,17 @@ def launch(job: Job, lock: int, candidate_key: str, observer: GuardedObserver, f
         log.info("train: continuing from step %d", first_step)
     observer.started(candidate_key, {**facts, "resumed_from_step": first_step})
     attempt = _Attempt(job.model_copy(update={"checkpoint": checkpoint}), observer)
-    status: EndStatus = "FAILED"
+    status: EndStatus = "KILLED"
     try:
         if not _is_done(job):
             attempt.run(lock)
         attempt.hand_on_rows()
         status = "FINISHED"
         return job.result
-    except BaseException as error:
-        status = "FAILED" if isinstance(error, TunesmithError) and not isinstance(error, Preempted) else "KILLED"
+    except Preempted:
+        raise
+    except Exception:
+        status = "FAILED"
         raise
     finally:
         observer.ended(status)

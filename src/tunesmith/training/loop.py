@@ -72,6 +72,7 @@ class _Loop:
             precision=self.precision,
             step=self.step,
             first_step=self.step,
+            epoch=self.step / self.schedule.steps_per_epoch,
             num_steps=self.schedule.num_steps,
             num_epochs=self.schedule.num_epochs,
         )

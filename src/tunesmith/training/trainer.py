@@ -46,6 +46,7 @@ def run(job: Job, reporter: Reporter) -> Trained:
         precision=precision,
         step=position.step,
         first_step=position.step,
+        epoch=position.step / prepared.schedule.steps_per_epoch,
         num_steps=prepared.schedule.num_steps,
         num_epochs=prepared.schedule.num_epochs,
     )

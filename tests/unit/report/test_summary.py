@@ -21,6 +21,8 @@ FACTS: dict[str, dict[str, Any]] = {
         "examples_per_second": 88.13,
         "train_loss": 0.25,
         "validation_loss": 0.5,
+        "weights_sha256": "ab" * 32,
+        "resumed_from_step": None,
     },
     "evaluate": {
         "metrics": {"accuracy": 0.85, "f1": 0.84},
