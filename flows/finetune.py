@@ -53,5 +53,5 @@ def finetune(recipe: str, overrides: tuple[str, ...] = ()) -> RunSummary:
         candidate, report, decision, exported, rows, record, wanted.registry, wanted.tracking, wanted.store
     )
     summary = summarize_run(wanted.name, [rows, splits, features, candidate, report, decision, exported, version])
-    publish_summary(summary, candidate)
+    publish_summary(summary, version)
     return summary

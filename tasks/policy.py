@@ -33,9 +33,11 @@ class ByContent(CachePolicy):
         """The artifact's key, or None when it has to be computed."""
         assert self.derive is not None
         names = inspect.signature(self.derive).parameters
+        store = open_store(inputs["store"])
+        arguments = {**inputs, "store": store}
         try:
-            derivation = self.derive(**{name: value for name, value in inputs.items() if name in names})
-            ref = open_store(inputs["store"]).find(derivation)
+            derivation = self.derive(**{name: value for name, value in arguments.items() if name in names})
+            ref = store.find(derivation)
         except TunesmithError:
             return None  # the task itself meets the same error, and reports it
         if ref is None:

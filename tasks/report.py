@@ -6,13 +6,13 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from tunesmith.report.curve import draw_loss_png, read_metric_rows
 from tunesmith.report.summary import RunSummary, render_markdown
 from tunesmith.store.ref import Ref
+from tunesmith.tracking.register import LOSS_CURVE
 
 
 @task(cache_policy=NO_CACHE)
-def publish_summary(summary: RunSummary, candidate: Ref) -> None:
+def publish_summary(summary: RunSummary, version: Ref) -> None:
     """Put a table and the loss curve on the page of the run."""
-    markdown = render_markdown(summary, draw_loss_png(read_metric_rows(candidate.folder / "metrics.jsonl")))
+    markdown = render_markdown(summary, (version.folder / LOSS_CURVE).read_bytes())
     create_markdown_artifact(markdown, key="summary", description=f"{summary.name}: {summary.verdict}")

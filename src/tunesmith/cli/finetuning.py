@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -83,7 +84,8 @@ def _row_rows(summary: RunSummary) -> list[list[str]]:
 
 def _training_line(summary: RunSummary) -> str:
     speed = f"{summary.examples_per_second:,.0f} examples a second"
-    return f"trained {summary.num_steps:,} steps in {summary.num_epochs:g} epochs, {speed}"
+    epochs = "1 epoch" if summary.num_epochs == 1 else f"{summary.num_epochs:.3g} epochs"
+    return f"trained {summary.num_steps:,} steps in {epochs}, {speed}"
 
 
 def _metric_rows(summary: RunSummary) -> list[list[str]]:
@@ -102,11 +104,19 @@ def _version_line(summary: RunSummary) -> str:
 
 def _pages() -> str:
     """The commands that open the pages of MLflow and Prefect."""
-    home, scripts = Home.locate(os.environ, Path.cwd()), Path(os.path.relpath(Path(sys.executable).parent))
+    home = Home.locate(os.environ, Path.cwd())
     lines = []
     if not os.environ.get("MLFLOW_TRACKING_URI"):
-        lines.append(f"MLflow page:   {scripts / 'mlflow'} ui --backend-store-uri {shlex.quote(home.tracking_uri)}")
+        lines.append(f"MLflow page:   {_script('mlflow')} ui --backend-store-uri {shlex.quote(home.tracking_uri)}")
     if not os.environ.get("PREFECT_API_URL"):
         folder = shlex.quote(str(home.prefect_folder))
-        lines.append(f"Prefect page:  PREFECT_HOME={folder} {scripts / 'prefect'} server start")
+        lines.append(f"Prefect page:  PREFECT_HOME={folder} {_script('prefect')} server start")
     return "\n".join(lines)
+
+
+def _script(name: str) -> str:
+    """How the user calls a script that lies beside ours: by name where it is on the PATH, else by its shorter path."""
+    script = Path(sys.executable).parent / name
+    if shutil.which(name) == str(script):
+        return name
+    return min(str(script), os.path.relpath(script), key=len)

@@ -196,7 +196,8 @@ def _training(summary: RunSummary, loss_curve: bytes | None) -> str:
     losses = {"train loss": summary.train_loss, "validation loss": summary.validation_loss}
     last = ", ".join(f"{name} {loss:.4f}" for name, loss in losses.items() if loss is not None)
     speed = f"{summary.examples_per_second:,.1f} examples a second"
-    lines = [f"## Training\n\n{summary.num_steps:,} steps, {summary.num_epochs:g} epochs, {speed}"]
+    epochs = "1 epoch" if summary.num_epochs == 1 else f"{summary.num_epochs:.3g} epochs"
+    lines = [f"## Training\n\n{summary.num_steps:,} steps, {epochs}, {speed}"]
     if last:
         lines[0] += f"; at the end: {last}"
     if loss_curve is not None:

@@ -13,7 +13,6 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.report.curve import draw_loss_png, read_metric_rows
 from tunesmith.store.ref import Ref
 from tunesmith.tracking.client import settle
 from tunesmith.tracking.record import RecipeRecord
@@ -59,7 +58,7 @@ def log_dataset(client: MlflowClient, run: Run, name: str, snapshot: Ref) -> Non
 
 
 def log_files(
-    client: MlflowClient, run: Run, record: RecipeRecord, candidate: Ref, report: Ref, decision: Ref, exported: Ref
+    client: MlflowClient, run: Run, record: RecipeRecord, loss_curve: bytes, report: Ref, decision: Ref, exported: Ref
 ) -> None:
     """Upload the small files: the recipe, the environment, the loss curve, the metrics, the decision, the parity."""
     with tempfile.TemporaryDirectory(prefix="tunesmith-") as folder:
@@ -67,7 +66,7 @@ def log_files(
         (files / "recipe.yaml").write_text(record.recipe_text, encoding="utf-8")
         (files / "recipe.json").write_text(json.dumps(record.recipe, indent=1, ensure_ascii=False), encoding="utf-8")
         (files / "environment.json").write_text(json.dumps(describe_environment(), indent=1), encoding="utf-8")
-        (files / "loss.png").write_bytes(draw_loss_png(read_metric_rows(candidate.folder / "metrics.jsonl")))
+        (files / "loss.png").write_bytes(loss_curve)
         for ref, name in ((report, "metrics.json"), (decision, "decision.json"), (exported, "parity.json")):
             if (ref.folder / name).is_file():
                 shutil.copyfile(ref.folder / name, files / name)

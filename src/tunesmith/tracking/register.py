@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunesmith.report.curve import read_metric_rows
+from tunesmith.report.curve import draw_loss_png, read_metric_rows
 from tunesmith.store.derivation import Derivation, compose_ingredients
 from tunesmith.store.folder import FolderStore
 from tunesmith.store.ref import Facts, Ref
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 VERSION_FILE = "version.json"
+LOSS_CURVE = "loss.png"
 
 
 def derive_register(
@@ -122,7 +123,9 @@ class _Sources:
             run = open_run(client, self.tracking, self.record, self.candidate.key, self.flow_run_id)
             self._log_metrics(client, run)
             log_dataset(client, run, self.record.name, self.snapshot)
-            log_files(client, run, self.record, self.candidate, self.report, self.decision, self.exported)
+            loss_curve = draw_loss_png(read_metric_rows(self.candidate.folder / "metrics.jsonl"))
+            (folder / LOSS_CURVE).write_bytes(loss_curve)
+            log_files(client, run, self.record, loss_curve, self.report, self.decision, self.exported)
             ensure_model_files(client, run, self.exported)
             with exclusive(self.tracking):
                 version = self._register(client, run)
