@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ def finetune(recipe: str, overrides: tuple[str, ...] = ()) -> RunSummary:
         recipe: Path of the recipe's file, read when the run starts.
         overrides: Changes to it, such as `train.num_epochs=2`.
     """
+    logging.getLogger("tunesmith").setLevel(logging.INFO)  # Prefect's extra loggers come without a level
     wanted = Recipe.load(recipe, overrides)
     record = record_recipe(wanted, Path(recipe))
     rows = snapshot(wanted.data, wanted.examples, wanted.store)

@@ -17,7 +17,7 @@ from tunesmith.tracking.client import mlflow_client
 pytestmark = [pytest.mark.services, pytest.mark.timeout(400)]
 
 TUNESMITH = [str(Path(sys.executable).parent / "tunesmith")]
-LONG = ("--set", "train.num_epochs=12")
+LONG = ("--set", "train.num_epochs=8")
 
 
 def start(recipe: Path, home: Path) -> subprocess.Popen[str]:
@@ -94,7 +94,12 @@ def undisturbed(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("disturb", "exit_codes"),
-    [(kill_worker, {4}), (kill_command, {-9}), (kill_tree, {-9}), (press_ctrl_c, {130})],
+    [
+        pytest.param(kill_worker, {4}, marks=pytest.mark.slow),
+        pytest.param(kill_command, {-9}, marks=pytest.mark.slow),
+        (kill_tree, {-9}),
+        (press_ctrl_c, {130}),
+    ],
 )
 def test_a_killed_run_goes_on_to_the_same_weights(undisturbed, tmp_path, monkeypatch, disturb, exit_codes):
     recipe, expected = undisturbed
