@@ -1,11 +1,13 @@
 """The finetune flow end to end, in this process, on a Prefect server."""
 
 import csv
+import json
 import shutil
 
 import pytest
 
 from projects import make_classification, make_generation
+from tunesmith.cli.main import main
 from tunesmith.errors import DataError
 from tunesmith.planning import plan
 from tunesmith.provenance import record_recipe
@@ -51,7 +53,7 @@ def task_states(flow_name="finetune"):
         return flow_run, {task_run.name.rpartition("-")[0]: task_run.state_name for task_run in runs}
 
 
-def test_a_second_run_computes_nothing_and_points_at_the_first(tmp_path):
+def test_a_second_run_computes_nothing_and_points_at_the_first(tmp_path, capsys):
     recipe = make_classification(tmp_path / "project")
     first, second = run(recipe), run(recipe)
     assert cached(first) == []
@@ -64,6 +66,12 @@ def test_a_second_run_computes_nothing_and_points_at_the_first(tmp_path):
     (only,) = mlflow_runs(recipe)
     assert (only.info.run_id, only.info.status) == (first.mlflow_run_id, "FINISHED")
     assert {stage: p.is_cached for stage, p in planned(recipe).items()} == dict.fromkeys(STAGES, True)
+
+    capsys.readouterr()
+    assert main(["plan", str(recipe), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["num_steps"] == first.num_steps
+    assert document["num_rows"] == first.num_rows
 
 
 def test_what_changed_runs_again_and_plan_says_so_before(tmp_path):
@@ -94,8 +102,6 @@ def test_one_changed_cell_runs_every_stage_again(tmp_path):
 def test_the_same_rows_from_another_file_format_compute_nothing_but_the_snapshot(tmp_path):
     recipe = make_classification(tmp_path / "project", num_epochs=1)
     run(recipe)
-    import json
-
     with (recipe.parent / "reviews.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     (recipe.parent / "reviews.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -122,11 +128,22 @@ def test_a_deleted_and_a_damaged_artifact_are_rebuilt_and_nothing_else(tmp_path,
     assert [path.name.split("-")[0] for path in (home / "store" / "damaged").iterdir()] == ["export"]
 
 
-def test_text_generation_with_lora_lowers_perplexity(tmp_path):
+def test_text_generation_with_lora_lowers_perplexity_and_its_champion_generates(tmp_path, capsys):
     summary = run(make_generation(tmp_path / "project", lora=True))
     assert summary.primary_metric == "perplexity"
     assert summary.metrics["perplexity"] < summary.baseline_metrics["perplexity"]
     assert summary.verdict == "PROMOTE"
+
+    (tmp_path / "in.jsonl").write_text('{"text": "the film"}\n{"text": "the plot was"}\n')
+    assert main(["predict", "models:/stories@champion", str(tmp_path / "in.jsonl"), str(tmp_path / "out.jsonl")]) == 0
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [row["text"] for row in rows] == ["the film", "the plot was"]
+    assert all(isinstance(row["prediction"], str) for row in rows)
+
+    capsys.readouterr()
+    assert main(["models", "--json"]) == 0
+    (version,) = json.loads(capsys.readouterr().out)
+    assert (version["model_name"], version["version"], version["aliases"]) == ("stories", 1, ["champion"])
 
 
 def test_a_mistake_in_the_data_fails_the_flow_with_one_clear_message(tmp_path):

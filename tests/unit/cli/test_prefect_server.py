@@ -1,0 +1,66 @@
+"""The embedded Prefect server: there for as long as it is needed, gone with its parent, told about when it fails."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tunesmith.cli import prefect_server as module
+from tunesmith.cli.prefect_server import EmbeddedServer, prefect_server
+from tunesmith.errors import TunesmithError
+from tunesmith.home import Home
+
+
+def test_a_server_that_the_user_names_is_used_as_it_is(tmp_path):
+    environ = {"PREFECT_API_URL": "http://127.0.0.1:1/api", "PREFECT_HOME": "/mine"}
+    with prefect_server(Home(tmp_path), environ) as server:
+        assert server is None
+    assert environ["PREFECT_API_URL"] == "http://127.0.0.1:1/api"
+    assert environ["PREFECT_HOME"] == "/mine"
+
+
+def test_a_server_that_cannot_start_is_an_error_that_names_its_log(tmp_path, monkeypatch):
+    monkeypatch.setattr(module.sys, "executable", "/bin/false")
+    server = EmbeddedServer(tmp_path / "logs" / "prefect-server.log")
+    try:
+        with pytest.raises(TunesmithError, match=r"prefect-server\.log"):
+            server.wait_until_up()
+    finally:
+        server.stop()
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return "zombie" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.services
+def test_the_server_ends_when_its_parent_is_killed(tmp_path):
+    code = (
+        "import os, sys, time\n"
+        "from pathlib import Path\n"
+        "from tunesmith.cli.prefect_server import prefect_server\n"
+        "from tunesmith.home import Home\n"
+        f"with prefect_server(Home(Path({str(tmp_path)!r})), os.environ) as server:\n"
+        "    server.wait_until_up()\n"
+        "    print(server._process.pid, flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environ, text=True)
+    assert parent.stdout is not None
+    pid = int(parent.stdout.readline())
+    assert _is_alive(pid)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    parent.stdout.close()
+    deadline = time.monotonic() + 20
+    while _is_alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not _is_alive(pid)
