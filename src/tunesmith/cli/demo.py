@@ -32,6 +32,8 @@ def command(output: Output, folder: Path | None) -> None:
         if shipped.is_file() and not (folder / shipped.name).exists():
             shutil.copyfile(shipped, folder / shipped.name)
     output.note(f"recipe: {os.path.relpath(folder / 'recipe.yaml')}")
+    if not (folder / "snippets.tsv").exists():
+        output.note("fetching 10,605 movie-review snippets from PyPI, about 20 seconds")
     fetch_snippets(folder / "snippets.tsv")
     summary = run_finetune(folder / "recipe.yaml", ())
     output.show(summary.model_dump(mode="json"), render_summary(summary))

@@ -6,6 +6,7 @@ starts while the rest is still being imported, and ends with its parent however 
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -21,6 +22,8 @@ from pathlib import Path
 
 from tunesmith.errors import TunesmithError
 from tunesmith.home import Home
+
+log = logging.getLogger(__name__)
 
 START_SECONDS = 120
 """How long a server may take to answer for the first time; a loaded machine needs half a minute."""
@@ -59,6 +62,8 @@ class EmbeddedServer:
             TunesmithError: It did not come up.
         """
         deadline = time.monotonic() + START_SECONDS
+        if not self._is_up():
+            log.info("waiting for the embedded Prefect server")
         while not self._is_up():
             if self._process.poll() is not None and self._num_starts < MAX_STARTS:
                 self._close_pipe()

@@ -132,4 +132,4 @@ def _write(path: Path, features: pa.Table) -> None:
 
 def _log_truncation(counts: Mapping[str, Mapping[str, Any]], max_length: int) -> None:
     cut, total = (sum(counts[name].values()) for name in ("num_truncated", "num_examples"))
-    log.info("%d examples, %d of them cut at %d tokens", total, cut, max_length)
+    log.info("encode: %s examples, %s of them cut at %d tokens", f"{total:,}", f"{cut:,}", max_length)

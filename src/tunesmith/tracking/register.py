@@ -133,7 +133,7 @@ class _Sources:
                 client.set_terminated(run.info.run_id)
         facts = self._facts(version, run)
         (folder / VERSION_FILE).write_text(json.dumps(facts, indent=1), encoding="utf-8")
-        log.info("Registered %s%s.", version.uri, "".join(f" @{alias}" for alias in version.aliases))
+        log.info("register: %s%s", version.uri, "".join(f" @{alias}" for alias in version.aliases))
         return facts
 
     def _log_metrics(self, client: MlflowClient, run: Run) -> None:

@@ -162,7 +162,7 @@ def test_encoding_says_how_much_was_cut_and_nothing_else(
     with caplog.at_level("INFO", "tunesmith.features"):
         encode(splits, CLASSES, ModelConfig(base=str(bert)), TokenizeConfig(max_length=6), store)
     assert [record.message for record in caplog.records if record.name == "tunesmith.features.encode"] == [
-        "6 examples, 1 of them cut at 6 tokens"
+        "encode: 6 examples, 1 of them cut at 6 tokens"
     ]
     assert capfd.readouterr() == ("", "")
 
