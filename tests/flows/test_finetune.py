@@ -71,6 +71,7 @@ def test_a_second_run_computes_nothing_and_points_at_the_first(tmp_path, capsys)
     assert main(["plan", str(recipe), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["num_steps"] == first.num_steps
+    assert first.num_epochs == 2
     assert document["num_rows"] == first.num_rows
 
 

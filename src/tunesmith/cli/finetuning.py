@@ -83,9 +83,10 @@ def _row_rows(summary: RunSummary) -> list[list[str]]:
 
 
 def _training_line(summary: RunSummary) -> str:
+    from tunesmith.report.summary import describe_steps
+
     speed = f"{summary.examples_per_second:,.0f} examples a second"
-    epochs = "1 epoch" if summary.num_epochs == 1 else f"{summary.num_epochs:.3g} epochs"
-    return f"trained {summary.num_steps:,} steps in {epochs}, {speed}"
+    return f"trained {describe_steps(summary)}, {speed}"
 
 
 def _metric_rows(summary: RunSummary) -> list[list[str]]:

@@ -12,7 +12,7 @@ from tunesmith.errors import DataError
 from tunesmith.kinds.protocol import Origins
 
 
-def check_columns(table: pa.Table, required: Sequence[str]) -> None:
+def check_columns(table: pa.Table, required: Sequence[str], origins: Origins) -> None:
     """Refuse a table without a required column.
 
     Raises:
@@ -24,8 +24,9 @@ def check_columns(table: pa.Table, required: Sequence[str]) -> None:
         hints = "".join(_hint(name, table.column_names) for name in missing)
         names = ", ".join(repr(name) for name in missing)
         word = "column" if len(missing) == 1 else "columns"
+        place = f"{origins(0)}: " if table.num_rows else ""
         raise DataError(
-            f"there is no {word} {names} in the data; columns present: {present}.{hints} "
+            f"{place}there is no {word} {names} in the data; columns present: {present}.{hints} "
             "Correct the names in the recipe's examples section, or add a rename transform."
         )
 

@@ -80,7 +80,7 @@ def check_rows(table: pa.Table, examples: TextClassification, origins: Origins) 
         DataError: A missing column, a missing value, a text that is none, a label that is none or outside the set,
             or a single class.
     """
-    check_columns(table, required_columns(examples))
+    check_columns(table, required_columns(examples), origins)
     check_not_empty(table)
     for column in input_columns(examples):
         check_text(table, column, origins)
@@ -222,7 +222,7 @@ def predict(
     """
     import torch
 
-    check_columns(rows, input_columns(examples))
+    check_columns(rows, input_columns(examples), _row_number)
     for column in input_columns(examples):
         check_text(rows, column, _row_number)
     pair = rows[examples.text_pair] if examples.text_pair else None

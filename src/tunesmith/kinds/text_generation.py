@@ -56,7 +56,7 @@ def check_rows(table: pa.Table, examples: TextGeneration, origins: Origins) -> N
     Raises:
         DataError: A missing column, a missing value, or a text that is none.
     """
-    check_columns(table, required_columns(examples))
+    check_columns(table, required_columns(examples), origins)
     check_not_empty(table)
     check_text(table, examples.text, origins)
 
@@ -188,7 +188,7 @@ def predict(
         DataError: The text column is missing, or is not text.
         ModelError: `max_new_tokens` leaves no room for a prompt.
     """
-    check_columns(rows, input_columns(examples))
+    check_columns(rows, input_columns(examples), _row_number)
     check_text(rows, examples.text, _row_number)
     prompts = tokenize(tokenizer, rows[examples.text], None, max_length=None)
     room = _find_room(model, examples)

@@ -152,6 +152,12 @@ def render_markdown(summary: RunSummary, loss_curve: bytes | None = None) -> str
     return "\n\n".join([f"# {_text(summary.name)}", *sections]) + "\n"
 
 
+def describe_steps(summary: RunSummary) -> str:
+    """How long the training was, such as `200 steps (0.787 epochs)`."""
+    epochs = "1 epoch" if summary.num_epochs == 1 else f"{summary.num_epochs:.3g} epochs"
+    return f"{summary.num_steps:,} steps ({epochs})"
+
+
 def _summarize_stage(ref: Ref) -> StageSummary:
     return StageSummary(name=ref.kind, key=ref.key, is_cached=ref.is_cached, reason=ref.reason, seconds=ref.seconds)
 
@@ -196,8 +202,7 @@ def _training(summary: RunSummary, loss_curve: bytes | None) -> str:
     losses = {"train loss": summary.train_loss, "validation loss": summary.validation_loss}
     last = ", ".join(f"{name} {loss:.4f}" for name, loss in losses.items() if loss is not None)
     speed = f"{summary.examples_per_second:,.1f} examples a second"
-    epochs = "1 epoch" if summary.num_epochs == 1 else f"{summary.num_epochs:.3g} epochs"
-    lines = [f"## Training\n\n{summary.num_steps:,} steps, {epochs}, {speed}"]
+    lines = [f"## Training\n\n{describe_steps(summary)}, {speed}"]
     if last:
         lines[0] += f"; at the end: {last}"
     if loss_curve is not None:

@@ -61,7 +61,7 @@ def _find_facts(job: Job, trained: Trained, progress: Progress) -> dict[str, Any
         last.update(row["metrics"])
     return {
         "num_steps": progress.num_steps,
-        "num_epochs": progress.num_epochs,
+        "num_epochs": round(progress.epoch, 3),
         "num_parameters": num_parameters,
         "num_trainable_parameters": num_trainable,
         "train_loss": last["train/epoch_loss"],

@@ -36,7 +36,9 @@ def test_good_rows_pass() -> None:
 
 def test_a_missing_column_is_named_with_those_present_and_the_nearest() -> None:
     table = pa.table({"Text": ["a"], "label": ["b"]})
-    with pytest.raises(DataError, match=r"no column 'text'.*present: 'Text', 'label'.*mean 'Text' for 'text'"):
+    with pytest.raises(
+        DataError, match=r"^reviews.csv:2: there is no column 'text'.*present: 'Text', 'label'.*mean 'Text' for 'text'"
+    ):
         check(table)
 
 
