@@ -4,6 +4,7 @@ TunesmithError            4  a stage failed
 |-- UserError             2  a mistake in the recipe, the data or the call
 |   |-- RecipeError          all the mistakes of one recipe, each with its line
 |   |-- DataError            a file, a row or a value that cannot be used
+|   |-- StoreError           a store that cannot be used as it is configured
 |   |-- ModelError           a base model, an adapter or a registered model that cannot be used
 |   `-- CallError            an argument of a command that cannot be used
 |-- TrainingError         4  the training process ended without a result
@@ -61,6 +62,10 @@ class RecipeError(UserError):
 
 class DataError(UserError):
     """A file, a row or a value that cannot be used."""
+
+
+class StoreError(UserError):
+    """A store that cannot be used as it is configured."""
 
 
 class ModelError(UserError):

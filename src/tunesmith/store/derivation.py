@@ -85,6 +85,8 @@ def describe_difference(before: Ingredients, now: Ingredients) -> list[str]:
 
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+        value = dict(enumerate(value))
     if not isinstance(value, Mapping):
         return {prefix: value}
     flat: dict[str, Any] = {}

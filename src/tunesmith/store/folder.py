@@ -1,6 +1,7 @@
 """The store in a folder.
 
 artifacts/<kind>/<key>/     sealed folders
+chunks/<kind>/<..>/         what artifacts are put together from
 requests/<kind>/<key>.json  ingredients once used, and the key of the artifact that they led to
 damaged/                    what did not match its manifest, set aside
 aside/                      what is being written
@@ -17,14 +18,19 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from tunesmith.store.chunks import ChunkCache
 from tunesmith.store.derivation import Derivation, Ingredients, describe_difference
-from tunesmith.store.ref import Ref
+from tunesmith.store.ref import Facts, Ref
 from tunesmith.store.sealed import find_damage, publish, read_manifest, seal, write_json_atomically
 
 log = logging.getLogger(__name__)
+
+GONE = "what it stands for is gone"
+"""Why an intact artifact is made again."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,27 @@ class Status:
     reason: str
 
 
+@dataclass(frozen=True)
+class Request:
+    """Ingredients that were used once, and what they led to.
+
+    Attributes:
+        kind: The stage.
+        key: The artifact's key; it may be gone by now.
+        recipe: The recipe that asked first.
+        facts: What is known of the artifact.
+        ingredients: What it was made of.
+        created_unix: When.
+    """
+
+    kind: str
+    key: str
+    recipe: str
+    facts: Facts
+    ingredients: Ingredients
+    created_unix: float
+
+
 class FolderStore:
     """A content-addressed store in a local folder.
 
@@ -51,6 +78,11 @@ class FolderStore:
     def __init__(self, root: Path, recipe: str = "") -> None:
         self.root = root
         self.recipe = recipe
+
+    @cached_property
+    def chunks(self) -> ChunkCache:
+        """The chunks that artifacts are put together from."""
+        return ChunkCache(self.root / "chunks")
 
     def status(self, derivation: Derivation) -> Status:
         """Look a derivation up and verify every byte of its artifact; change nothing."""
@@ -87,6 +119,22 @@ class FolderStore:
         ref = self._compute(derivation)
         return ref.model_copy(update={"reason": reason, "seconds": time.perf_counter() - start})
 
+    def list_requests(self, kind: str) -> list[Request]:
+        """What was ever computed of a kind, by whichever recipe; the newest first."""
+        found = []
+        for path in (self.root / "requests" / kind).glob("*.json"):
+            request = _read_json(path)
+            if request is not None:
+                created = request.get("created_unix", path.stat().st_mtime)
+                facts, ingredients = request["facts"], request["ingredients"]
+                found.append(Request(kind, request["key"], request["recipe"], facts, ingredients, created))
+        return sorted(found, key=lambda request: (-request.created_unix, request.key))
+
+    def find_folder(self, kind: str, key: str) -> Path | None:
+        """The folder of an artifact that is there; its files' bytes are not looked at, so verify what you read."""
+        folder = self._folder(kind, key)
+        return folder if read_manifest(folder) is not None else None
+
     @contextmanager
     def aside(self) -> Iterator[Path]:
         """A new, empty folder on the store's file system, gone at the end unless it was published."""
@@ -108,7 +156,7 @@ class FolderStore:
         if status.ref is None:
             return None, status.reason
         if derivation.confirm is not None and not derivation.confirm(status.ref):
-            return None, "what it stands for is gone"
+            return None, GONE
         return status.ref, ""
 
     def _compute(self, derivation: Derivation) -> Ref:
@@ -117,9 +165,18 @@ class FolderStore:
             key = derivation.key if derivation.address is None else derivation.address(aside)
             seal(aside, {"kind": derivation.kind, "key": key, "facts": facts, "created_unix": time.time()})
             self._publish(derivation.kind, key, aside)
-        request = {"recipe": self.recipe, "key": key, "facts": facts, "ingredients": derivation.ingredients}
-        write_json_atomically(self._request(derivation), request)
+        self._write_request(derivation, key, facts)
         return Ref(kind=derivation.kind, key=key, uri=str(self._folder(derivation.kind, key)), facts=facts)
+
+    def _write_request(self, derivation: Derivation, key: str, facts: Facts) -> None:
+        request = {
+            "recipe": self.recipe,
+            "key": key,
+            "created_unix": time.time(),
+            "facts": dict(facts),
+            "ingredients": derivation.ingredients,
+        }
+        write_json_atomically(self._request(derivation), request)
 
     def _publish(self, kind: str, key: str, aside: Path) -> None:
         """Two writers of one key: the first one's artifact stands, both succeed."""

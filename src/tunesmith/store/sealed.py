@@ -88,14 +88,19 @@ def find_damage(folder: Path) -> str | None:
     manifest = read_manifest(folder)
     if manifest is None:
         return f"{MANIFEST} is missing or unreadable"
-    for name, sealed in manifest.files.items():
-        path = folder / name
-        if not path.is_file():
-            return f"{name} is missing"
-        if path.stat().st_size != sealed.size_bytes:
-            return f"{name} has {path.stat().st_size} bytes, sealed with {sealed.size_bytes}"
-        if file_sha256(path) != sealed.sha256:
-            return f"{name} does not match its sha256"
+    damage = (find_file_damage(folder, name, sealed) for name, sealed in manifest.files.items())
+    return next((found for found in damage if found is not None), None)
+
+
+def find_file_damage(folder: Path, name: str, sealed: SealedFile) -> str | None:
+    """What is wrong with one file of a sealed folder, in words; None when every byte is as sealed."""
+    path = folder / name
+    if not path.is_file():
+        return f"{name} is missing"
+    if path.stat().st_size != sealed.size_bytes:
+        return f"{name} has {path.stat().st_size} bytes, sealed with {sealed.size_bytes}"
+    if file_sha256(path) != sealed.sha256:
+        return f"{name} does not match its sha256"
     return None
 
 

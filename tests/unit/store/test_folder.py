@@ -148,3 +148,23 @@ def test_a_change_is_explained_against_the_same_recipes_runs(store):
     assert other.ensure(text_derivation("b")).reason == "first time"
     assert other.ensure(text_derivation("c")).reason == "note.text: 'b' -> 'c'"
     assert other.ensure(text_derivation("a")).is_cached
+
+
+def test_what_was_computed_is_listed_the_newest_first(tmp_path):
+    for recipe, text in (("one", "a"), ("two", "b"), ("one", "c")):
+        FolderStore(tmp_path / "store", recipe).ensure(text_derivation(text))
+    store = FolderStore(tmp_path / "store", "three")
+    requests = store.list_requests("note")
+    assert [request.ingredients["config"]["note"]["text"] for request in requests] == ["c", "b", "a"]
+    assert [request.recipe for request in requests] == ["one", "two", "one"]
+    assert requests[0].facts == {"length": 1}
+    assert store.list_requests("nothing") == []
+
+
+def test_an_artifact_is_found_by_its_key_without_its_bytes_being_looked_at(store):
+    ref = store.ensure(text_derivation("a"))
+    (ref.folder / "parts" / "note.txt").write_text("damaged")
+    assert store.find_folder("note", ref.key) == ref.folder
+    assert store.find_folder("note", "0" * 32) is None
+    (ref.folder / "manifest.json").unlink()
+    assert store.find_folder("note", ref.key) is None

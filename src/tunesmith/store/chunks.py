@@ -1,0 +1,190 @@
+"""The chunk cache: files under keys of what they are made of, each with a sidecar that says what its bytes must be.
+
+chunks/<kind>/<key[:2]>/<key><suffix>   the bytes
+chunks/<kind>/<key[:2]>/<key>.json      the sidecar, written last: sha256, size, facts
+
+Nothing is synced: a chunk is verified when it is used, and what does not match is set aside and made again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tunesmith.store.keys import file_sha256
+from tunesmith.store.ref import Facts
+
+log = logging.getLogger(__name__)
+
+SIDECAR = ".json"
+MAX_REMEMBERED = 200_000
+"""How many verified files a process remembers before it starts anew: about 50 MB."""
+
+WriteChunk = Callable[[Path], Facts | None]
+"""Writes a chunk's bytes to the path that it is given, and returns small JSON values about it."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A file of the chunk cache.
+
+    Attributes:
+        kind: What it holds, such as `mapped`.
+        key: What it is made of, as a hash.
+        path: Where its bytes lie.
+        sha256: What they must be, as 64 hex digits.
+        size_bytes: How many they must be.
+        facts: Small JSON values about it.
+    """
+
+    kind: str
+    key: str
+    path: Path
+    sha256: str
+    size_bytes: int
+    facts: Facts
+
+
+class Sidecar(BaseModel):
+    """What is written beside a chunk."""
+
+    model_config = ConfigDict(frozen=True)
+
+    file: str
+    sha256: str
+    size_bytes: int
+    facts: dict[str, object]
+
+
+class ChunkCache:
+    """Chunks in a local folder.
+
+    Args:
+        root: The folder `chunks` of a store; what is damaged and what is being written lie beside it.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def find(self, kind: str, key: str) -> Chunk | None:
+        """The chunk under a key, as its sidecar says; its bytes are not looked at."""
+        folder = self._folder(kind, key)
+        try:
+            sidecar = Sidecar.model_validate_json((folder / f"{key}{SIDECAR}").read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return None
+        return Chunk(kind, key, folder / sidecar.file, sidecar.sha256, sidecar.size_bytes, sidecar.facts)
+
+    def open(self, chunk: Chunk) -> Path | None:
+        """The verified bytes of a chunk; None where they are gone or damaged, which is then set aside.
+
+        A process hashes a file once, until its time or size changes.
+        """
+        try:
+            seen = chunk.path.stat()
+            actual = _file_sha256(chunk.path, seen) if seen.st_size == chunk.size_bytes else ""
+        except FileNotFoundError:
+            return None
+        if actual == chunk.sha256:
+            return chunk.path
+        self._set_aside(chunk, seen)
+        return None
+
+    def put(self, kind: str, key: str, suffix: str, write: WriteChunk) -> Chunk:
+        """Write a chunk; of two writers of one key the last one's bytes stand, and both succeed.
+
+        Args:
+            kind: What it holds.
+            key: What it is made of.
+            suffix: What its file's name ends with, such as `.parquet`.
+            write: Writes it.
+        """
+        if suffix == SIDECAR:
+            raise ValueError(f"a chunk's suffix cannot be {SIDECAR!r}, which is the sidecar's")
+        aside = self._aside(suffix)
+        try:
+            facts = dict(write(aside) or {})
+            return self._publish(kind, key, suffix, aside, facts)
+        finally:
+            aside.unlink(missing_ok=True)
+
+    def ensure(self, kind: str, key: str, suffix: str, write: WriteChunk) -> Chunk:
+        """The chunk under a key: found and verified, or written."""
+        chunk = self.find(kind, key)
+        if chunk is not None and self.open(chunk) is not None:
+            return chunk
+        return self.put(kind, key, suffix, write)
+
+    def link(self, chunk: Chunk, target: Path) -> None:
+        """Put a chunk's file at `target` too: the same bytes on the disk, or a copy where that is impossible.
+
+        Args:
+            chunk: An opened chunk, or one that was just put.
+            target: A new file that nobody writes to afterwards.
+        """
+        try:
+            target.hardlink_to(chunk.path)
+        except (FileNotFoundError, FileExistsError):
+            raise
+        except OSError:  # another file system, or one without links
+            shutil.copyfile(chunk.path, target)
+
+    def _publish(self, kind: str, key: str, suffix: str, aside: Path, facts: dict[str, object]) -> Chunk:
+        sha256, size_bytes = file_sha256(aside), aside.stat().st_size
+        path = self._folder(kind, key) / f"{key}{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sidecar = Sidecar(file=path.name, sha256=sha256, size_bytes=size_bytes, facts=facts)
+        aside_sidecar = self._aside(SIDECAR)
+        aside_sidecar.write_bytes(json.dumps(sidecar.model_dump(), ensure_ascii=False).encode())
+        _remember(path, aside.stat(), sha256)
+        aside.replace(path)
+        aside_sidecar.replace(path.with_name(f"{key}{SIDECAR}"))
+        return Chunk(kind, key, path, sha256, size_bytes, facts)
+
+    def _set_aside(self, chunk: Chunk, seen: os.stat_result) -> None:
+        target = self.root.parent / "damaged" / f"{chunk.kind}-{chunk.path.stem}-{time.time_ns()}{chunk.path.suffix}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            if _identity(chunk.path, chunk.path.stat()) != _identity(chunk.path, seen):
+                return  # another process made it again meanwhile
+            chunk.path.rename(target)
+        except FileNotFoundError:
+            return  # another process set it aside first
+        log.warning("chunk %s %s does not match its sha256; set aside in %s", chunk.kind, chunk.key, target)
+
+    def _aside(self, suffix: str) -> Path:
+        path = self.root.parent / "aside" / f"{uuid.uuid4().hex}{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def _folder(self, kind: str, key: str) -> Path:
+        return self.root / kind / key[:2]
+
+
+_verified: dict[tuple[object, ...], str] = {}
+"""The sha256 of files that this process hashed, by what tells that they are still the same."""
+
+
+def _file_sha256(path: Path, seen: os.stat_result) -> str:
+    known = _verified.get(_identity(path, seen))
+    return known if known is not None else _remember(path, seen, file_sha256(path))
+
+
+def _remember(path: Path, seen: os.stat_result, sha256: str) -> str:
+    if len(_verified) >= MAX_REMEMBERED:
+        _verified.clear()
+    _verified[_identity(path, seen)] = sha256
+    return sha256
+
+
+def _identity(path: Path, seen: os.stat_result) -> tuple[object, ...]:
+    return path, seen.st_ino, seen.st_mtime_ns, seen.st_size
