@@ -13,7 +13,7 @@ from prefect.flows import Flow
 from tunesmith.provenance import record_recipe
 from tunesmith.recipe import Recipe
 from tunesmith.report.summary import RunSummary, summarize_run
-from tunesmith.tasks.data import snapshot, split
+from tunesmith.tasks.data import fetch, snapshot, split
 from tunesmith.tasks.evaluation import decide, evaluate
 from tunesmith.tasks.export import export
 from tunesmith.tasks.features import encode
@@ -44,8 +44,9 @@ def finetune(recipe: str, overrides: tuple[str, ...] = ()) -> RunSummary:
     logging.getLogger("tunesmith").setLevel(logging.INFO)  # Prefect's extra loggers come without a level
     wanted = Recipe.load(recipe, overrides)
     record = record_recipe(wanted, Path(recipe))
-    rows = snapshot(wanted.data, wanted.examples, wanted.store)
-    splits = split(rows, wanted.split, wanted.examples, wanted.store)
+    fetched = fetch(wanted.data, wanted.store)
+    rows = snapshot(fetched, wanted.data, wanted.examples, wanted.store)
+    splits = split(rows, wanted.split, wanted.examples, wanted.data.weights, wanted.store)
     features = encode(splits, wanted.examples, wanted.model, wanted.tokenize, wanted.store)
     candidate = train(features, wanted.examples, wanted.model, wanted.train, wanted.tracking, record, wanted.store)
     report = evaluate(candidate, features, wanted.examples, wanted.model, wanted.evaluate, wanted.store)
@@ -54,6 +55,8 @@ def finetune(recipe: str, overrides: tuple[str, ...] = ()) -> RunSummary:
     version = register(
         candidate, report, decision, exported, rows, record, wanted.registry, wanted.tracking, wanted.store
     )
-    summary = summarize_run(wanted.name, [rows, splits, features, candidate, report, decision, exported, version])
+    summary = summarize_run(
+        wanted.name, [fetched, rows, splits, features, candidate, report, decision, exported, version]
+    )
     publish_summary(summary, version)
     return summary

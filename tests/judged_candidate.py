@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from split_rows import write_splits
 from tunesmith.features.encode import TokenizeConfig, encode
 from tunesmith.kinds import Examples
 from tunesmith.kinds.text_classification import TextClassification
@@ -21,6 +21,7 @@ from tunesmith.store.ref import Ref
 CLASSIFICATION = TextClassification(kind="text-classification", text="review", label="verdict")
 GENERATION = TextGeneration(kind="text-generation", text="review", max_new_tokens=5)
 LORA = LoraConfig(r=4)
+TOKENIZE = TokenizeConfig(max_length=16)
 WORDS = ("good", "bad", "film", "story", "the", "very", "and", "not")
 
 
@@ -44,16 +45,21 @@ class Candidate:
 
 
 def make_candidate(
-    folder: Path, base: Path, examples: Examples, *, lora: LoraConfig | None = None, num_test_rows: int = 30
+    folder: Path,
+    base: Path,
+    examples: Examples,
+    *,
+    lora: LoraConfig | None = None,
+    num_test_rows: int = 30,
+    tokenize: TokenizeConfig = TOKENIZE,
 ) -> Candidate:
     """Encode splits and save a model with its head, its adapter moved away from zero."""
     store = FolderStore(folder / "store")
     splits = Ref(kind="split", key="splits", uri=str(folder / "splits"))
-    splits.folder.mkdir(parents=True)
-    for split, num_rows in (("train", 20), ("validation", 10), ("test", num_test_rows)):
-        pq.write_table(make_rows(num_rows), splits.folder / f"{split}.parquet")
+    sizes = {"train": 20, "validation": 10, "test": num_test_rows}
+    write_splits(splits, {split: make_rows(num_rows) for split, num_rows in sizes.items()}, store.chunks)
     model = ModelConfig(base=str(base), lora=lora)
-    features = encode(splits, examples, model, TokenizeConfig(max_length=16), store)
+    features = encode(splits, examples, model, tokenize, store)
     candidate = Ref(kind="train", key="candidate", uri=str(folder / "candidate"))
     _save(candidate.folder, base, examples, features, lora)
     return Candidate(store, examples, model, features, candidate)

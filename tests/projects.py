@@ -12,7 +12,7 @@ FILLER = ["the", "film", "was", "and", "plot", "felt", "really", "story", "a", "
 CLASSIFICATION = """\
 name: reviews
 examples: {{kind: text-classification, text: text, label: label}}
-data: {{files: [reviews.csv]}}
+data: {{sources: [{{files: [reviews.csv]}}]}}
 split: {{validation_fraction: 0.1, test_fraction: 0.2}}
 model: {{base: ./model{lora}}}
 tokenize: {{max_length: 24}}
@@ -24,7 +24,7 @@ gate: {{require_baseline: false}}
 GENERATION = """\
 name: stories
 examples: {{kind: text-generation, text: text, max_new_tokens: 8}}
-data: {{files: [stories.txt]}}
+data: {{sources: [{{files: [stories.txt]}}]}}
 split: {{validation_fraction: 0.1, test_fraction: 0.2}}
 model: {{base: ./model{lora}}}
 tokenize: {{max_length: 32}}

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
-from tunesmith.data.snapshot import derive_snapshot, read_snapshot
-from tunesmith.data.split import count_splits, derive_split
+from tunesmith.data.chunked import ChunkedRows
+from tunesmith.data.fetch import fetch
+from tunesmith.data.snapshot import derive_snapshot, take_snapshot
+from tunesmith.data.split import derive_split, divide
 from tunesmith.evaluation.decide import derive_decide
 from tunesmith.evaluation.evaluate import derive_evaluate
 from tunesmith.export.export import derive_export
@@ -75,16 +75,20 @@ class _Planner:
         self._append(derivation.kind, key, status.reason)
         return Ref(kind=derivation.kind, key=key or "", uri="")
 
-    def add_snapshot(self, recipe: Recipe) -> tuple[Ref, pa.Table]:
+    def add_fetched(self, fetched: Ref) -> None:
+        """The sources are looked at each time."""
+        self._append(fetched.kind, fetched.key, fetched.reason)
+
+    def add_snapshot(self, fetched: Ref, recipe: Recipe) -> tuple[Ref, ChunkedRows]:
         """The snapshot's key is its content, so what is not cached is read, but not published."""
-        derivation = derive_snapshot(recipe.data, recipe.examples)
+        derivation = derive_snapshot(fetched, recipe.data, recipe.examples, self.store)
         status = self.store.status(derivation)
         if status.ref is not None:
             self._append("snapshot", status.ref.key, "")
-            return status.ref, pq.read_table(status.ref.folder / "rows.parquet")
-        key, facts, table = read_snapshot(recipe.data, recipe.examples)
-        self._append("snapshot", key, status.reason)
-        return Ref(kind="snapshot", key=key, uri="", facts=dict(facts)), table
+            return status.ref, ChunkedRows.open(status.ref.folder)
+        taken = take_snapshot(fetched, recipe.data, recipe.examples, self.store)
+        self._append("snapshot", taken.rows.key, status.reason)
+        return Ref(kind="snapshot", key=taken.rows.key, uri="", facts=dict(taken.facts)), taken.rows
 
     def add_register(self, derivation: Callable[[], Derivation], decision: Ref) -> None:
         """Registration depends on the decision, whose key is known once it is made."""
@@ -100,14 +104,19 @@ class _Planner:
 def plan(recipe: Recipe, record: RecipeRecord) -> Plan:
     """Say for every stage whether it is cached, and why not; train nothing and publish nothing.
 
+    Rows that are read for it stay in the chunk cache, where a run finds them.
+
     Raises:
         UserError: Whatever a run would refuse in the recipe, the data or the base model.
     """
     store = open_store(recipe.store)
     planner = _Planner(store)
-    snapshot, rows = planner.add_snapshot(recipe)
-    splits = planner.add(derive_split(snapshot, recipe.split, recipe.examples))
-    features = planner.add(derive_encode(splits, recipe.examples, recipe.model, recipe.tokenize))
+    fetched = fetch(recipe.data, store)
+    planner.add_fetched(fetched)
+    snapshot, rows = planner.add_snapshot(fetched, recipe)
+    weights = recipe.data.weights
+    splits = planner.add(derive_split(snapshot, recipe.split, recipe.examples, weights, store))
+    features = planner.add(derive_encode(splits, recipe.examples, recipe.model, recipe.tokenize, store))
     candidate = planner.add(derive_train(features, recipe.examples, recipe.model, recipe.train, store))
     report = planner.add(derive_evaluate(candidate, features, recipe.examples, recipe.model, recipe.evaluate))
     decision = planner.add(derive_decide(report, recipe.gate, recipe.registry, recipe.tracking))
@@ -123,10 +132,15 @@ def plan(recipe: Recipe, record: RecipeRecord) -> Plan:
         stages=tuple(planner.stages),
         num_rows_in=snapshot.facts["rows_in"],
         dropped=snapshot.facts["dropped"],
-        num_rows=splits.facts.get("num_rows") or count_splits(rows, recipe.split, recipe.examples),
+        num_rows=splits.facts.get("num_rows") or _count_rows(rows, recipe, store),
         num_steps=_count_steps(features, recipe.train),
         training_bytes=estimate_training_bytes(find_base(recipe.model).folder, recipe.model.lora),
     )
+
+
+def _count_rows(rows: ChunkedRows, recipe: Recipe, store: FolderStore) -> dict[str, int]:
+    divided = divide(rows, recipe.split, recipe.examples, recipe.data.weights, store.chunks)
+    return {name: found.num_rows for name, found in divided.splits.items()}
 
 
 def _count_steps(features: Ref, train: TrainConfig) -> int | None:

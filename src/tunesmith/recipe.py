@@ -15,7 +15,7 @@ from typing import Annotated, Any, Self, get_args
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from tunesmith.data.sources import DataConfig
-from tunesmith.data.split import SplitConfig
+from tunesmith.data.split_config import SplitConfig
 from tunesmith.errors import CallError, Mistake, RecipeError
 from tunesmith.evaluation.decide import GateConfig
 from tunesmith.evaluation.evaluate import EvaluateConfig
@@ -177,12 +177,11 @@ def _open_empty_sections(root: Node) -> None:
 
 def _fill_in(recipe: Recipe, folder: Path, environ: Mapping[str, str]) -> Recipe:
     home = Home.locate(environ, Path.cwd())
-    tracking, registry, store = recipe.tracking, recipe.registry, recipe.store
+    tracking, registry = recipe.tracking, recipe.registry
     uri = tracking.uri or home.find_tracking_uri(environ)
-    store_uri = str((folder / store.uri).absolute()) if store.uri else home.store_uri
     return recipe.model_copy(
         update={
-            "store": store.model_copy(update={"uri": store_uri, "recipe": store.recipe or recipe.name}),
+            "store": recipe.store.located(folder, home.store_uri, recipe.name),
             "tracking": tracking.model_copy(update={"uri": uri, "experiment": tracking.experiment or recipe.name}),
             "registry": registry.model_copy(update={"model_name": registry.model_name or recipe.name}),
         }

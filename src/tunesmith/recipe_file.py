@@ -80,7 +80,7 @@ def apply_override(root: Node, override: str) -> Mistake | None:
 
     Args:
         root: The recipe's tree.
-        override: A dotted place, `=`, and a value in YAML; `data.files.0` is the first of a list.
+        override: A dotted place, `=`, and a value in YAML; `data.sources.0` is the first of a list.
 
     Returns:
         The mistake, where the override cannot be used.

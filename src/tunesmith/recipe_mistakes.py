@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pydantic_core import ErrorDetails
 
 from tunesmith.errors import Mistake
-from tunesmith.recipe_schema import Location, RecipeSchema, Rules, find_nearest, join_or
+from tunesmith.recipe_schema import Location, RecipeSchema, Rules, constants, find_nearest, join_or
 from tunesmith.recipe_tree import Node, Place, Scalar, describe_value, dotted
 
 _OUT_OF_RANGE = {
@@ -80,14 +79,17 @@ def _nodes_on_the_way(root: Node, place: Place) -> Iterable[Node]:
 
 
 def _without_short_lists(found: Sequence[_Found]) -> list[_Found]:
-    """A list in which an item is wrong counts as too short, too; only the item is worth a line."""
+    """A list in which an item is wrong counts as too short, too; only what is wrong in it is worth a line."""
     places = [item.location.place for item in found]
     return [
         item
         for item in found
-        if item.error["type"] != "too_short"
-        or not any(place[:-1] == item.location.place and place != item.location.place for place in places)
+        if item.error["type"] != "too_short" or not any(_is_below(place, item.location.place) for place in places)
     ]
+
+
+def _is_below(place: Place, above: Place) -> bool:
+    return len(place) > len(above) and place[: len(above)] == above
 
 
 def _without_union_noise(found: Sequence[_Found]) -> Iterable[_Found]:
@@ -154,20 +156,20 @@ def _explain_choice(location: Location, root: Node, schema: RecipeSchema) -> tup
     chooser = (location.rules or {}).get("discriminator", {}).get("propertyName")
     if chooser is not None:
         place = (*location.place, chooser)
-        choices = [str(value) for rule in rules for value in _constants(rule["properties"][chooser])]
+        choices = [str(value) for rule in rules for value in constants(rule["properties"][chooser])]
         chosen = node.child(chooser)
         if chosen is None:
             return place, f"missing; must be {join_or(map(repr, choices))}"
         return place, f"{describe_value(chosen)} is not known; {_choose(str(chosen.value), choices)}"
-    choices = schema.names(location.rules or {})
+    words, heads = schema.words(location.rules or {}), schema.heads(location.rules or {})
     if isinstance(node.value, dict) and node.value:
         name = next(iter(node.value))
-        return (*location.place, name), f"unknown; {_choose(name, choices)}"
-    return location.place, f"{describe_value(node)} cannot be used; must be a mapping with one key: {join_or(choices)}"
-
-
-def _constants(rules: Rules) -> list[Any]:
-    return list(rules.get("enum", [rules["const"]] if "const" in rules else []))
+        if name in words:
+            return (*location.place, name), f"takes nothing; write just the word: {name}"
+        return (*location.place, name), f"unknown; {_choose(name, [*words, *heads])}"
+    mapping = f"a mapping with one key: {join_or(heads)}"
+    must_be = f"{join_or(map(repr, words))}, or {mapping}" if words else mapping
+    return location.place, f"{describe_value(node)} cannot be used; must be {must_be}"
 
 
 def _choose(name: str, choices: Sequence[str]) -> str:
@@ -183,7 +185,7 @@ def _explain_value(node: Node, kind: str, rules: Rules, schema: RecipeSchema) ->
         return f"{'empty' if node.value is None and not node.text else shown}; {must_be}"
     if kind in _OUT_OF_RANGE:
         return f"{shown} {'is out of range' if not isinstance(node.value, str) else 'cannot be used'}; {must_be}"
-    choices = [str(choice) for branch in schema.branches(rules) for choice in _constants(branch)]
+    choices = [str(choice) for branch in schema.branches(rules) for choice in constants(branch)]
     if choices and isinstance(node.value, str):
         nearest = find_nearest(node.value, choices)
         return f"{shown} is not known; {must_be}" + ("" if nearest is None else f"; did you mean {nearest!r}?")

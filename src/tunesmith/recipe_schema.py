@@ -73,11 +73,20 @@ class RecipeSchema:
         """The keys that are known there; for a union of one-key mappings, the keys to choose from."""
         return [name for branch in self.branches(rules) for name in branch.get("properties", {})]
 
+    def words(self, rules: Rules) -> list[str]:
+        """The words that may stand there, where a union has words and one-key mappings."""
+        return [str(word) for branch in self.branches(rules) for word in constants(branch)]
+
+    def heads(self, rules: Rules) -> list[str]:
+        """The first key of each mapping that may stand there: what a union of mappings is chosen by."""
+        heads = [next(iter(branch["properties"])) for branch in self.branches(rules) if branch.get("properties")]
+        return list(dict.fromkeys(heads))
+
     def describe(self, rules: Rules) -> str:
         """What may stand there, as a phrase such as "a whole number of at least 1"."""
         rules = self._resolve(rules)
         if "anyOf" in rules or "oneOf" in rules:
-            return " or ".join(dict.fromkeys(self.describe(branch) for branch in self.branches(rules)))
+            return self._describe_union(rules)
         if "const" in rules or "enum" in rules:
             return join_or(repr(value) for value in rules.get("enum", [rules.get("const")]))
         if rules.get("type") == "array":
@@ -97,6 +106,15 @@ class RecipeSchema:
         """Which member of a union that is chosen by a key's value knows a name."""
         mapping = self._resolve(rules).get("discriminator", {}).get("mapping", {})
         return next((value for value, ref in mapping.items() if name in self.names({"$ref": ref})), None)
+
+    def _describe_union(self, rules: Rules) -> str:
+        phrases = [self.describe(branch) for branch in self.branches(rules) if not branch.get("properties")]
+        heads = self.heads(rules)
+        if len(heads) > 1:
+            phrases.append(f"a mapping with {join_or(heads)}")
+        else:
+            phrases += [self.describe(branch) for branch in self.branches(rules) if branch.get("properties")]
+        return " or ".join(dict.fromkeys(phrases))
 
     def _describe_list(self, rules: Rules) -> str:
         items = self.describe(rules.get("items", {}))
@@ -129,6 +147,11 @@ class RecipeSchema:
             if branch.get("type") == "array" and tag.startswith(("tuple", "list")):
                 return branch
         return None
+
+
+def constants(rules: Rules) -> list[Any]:
+    """The values that one node allows, where it names them."""
+    return list(rules.get("enum", [rules["const"]] if "const" in rules else []))
 
 
 def join_or(words: Iterable[str]) -> str:

@@ -61,8 +61,8 @@ def dotted(place: Place) -> str:
     """A place as people write it.
 
     Example:
-        >>> dotted(("data", "files", 0))
-        'data.files.0'
+        >>> dotted(("data", "sources", 0))
+        'data.sources.0'
     """
     return ".".join(str(step) for step in place)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 
 class NotInKey:
@@ -36,6 +38,26 @@ class Section(BaseModel):
             if not any(isinstance(mark, NotInKey) for mark in info.metadata):
                 fields[name] = _key_value(getattr(self, name))
         return fields
+
+
+def refuse_at(section: type[Section], mistakes: Mapping[Any, str]) -> None:
+    """Refuse values of a section, each at its place: for validators that look at several fields.
+
+    Raises:
+        ValidationError: There is a mistake.
+    """
+    if mistakes:
+        raise ValidationError.from_exception_data(
+            section.__name__,
+            [
+                InitErrorDetails(
+                    type=PydanticCustomError("value_error", "{text}", {"text": text}),
+                    loc=place if isinstance(place, tuple) else (place,),
+                    input=None,
+                )
+                for place, text in mistakes.items()
+            ],
+        )
 
 
 def _key_value(value: object) -> Any:

@@ -1,41 +1,31 @@
-"""Run every benchmark and print a line for each."""
+"""Run every benchmark and print a line for each: python -m tests.benchmarks [NUM_ROWS]."""
 
 import platform
 import sys
-import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.pairs import compare
+import pyarrow as pa
+
+from benchmarks.appending import bench_appending
+from benchmarks.tokenizing import bench_tokenizing
 from projects import review_rows
-from tiny_models import make_bert
+
+NUM_TOKENIZED = 20_000
+NUM_APPENDED_TO = 1_000_000
 
 
-def bench_tokenization(folder: Path, num_rows: int = 20_000) -> None:
-    """Our encoding of Arrow columns against `datasets.map(batched=True)`."""
-    import datasets
-    import pyarrow as pa
-
-    from tunesmith.kinds.tokens import tokenize
-    from tunesmith.modeling.load import load_tokenizer
-
-    datasets.disable_progress_bars()
-    datasets.disable_caching()
-    rows = review_rows(num_rows)
-    tokenizer = load_tokenizer(make_bert(folder, [word for row in rows[:1000] for word in row["text"].split()]))
+def make_table(num_rows: int, *, is_pair: bool) -> pa.Table:
+    """Reviews, or pairs of them."""
+    rows = [{"row_id": f"{number:016x}", **row} for number, row in enumerate(review_rows(num_rows))]
     table = pa.Table.from_pylist(rows)
-    dataset = datasets.Dataset(table)
-    print(
-        compare(
-            f"tokenize {num_rows:,} rows, against datasets.map(batched=True)",
-            lambda: tokenize(tokenizer, table["text"], None, 64),
-            lambda: dataset.map(lambda batch: tokenizer(batch["text"], truncation=True, max_length=64), batched=True),
-        )
-    )
+    return table.append_column("other", table["text"].take(pa.array(range(num_rows)[::-1]))) if is_pair else table
 
 
 if __name__ == "__main__":
     print(f"python {platform.python_version()}, {platform.machine()}")
-    with tempfile.TemporaryDirectory() as scratch:
-        bench_tokenization(Path(scratch) / "model")
+    for is_pair in (False, True):
+        for comparison in bench_tokenizing(make_table(NUM_TOKENIZED, is_pair=is_pair)):
+            print(comparison, flush=True)
+    bench_appending(int(sys.argv[1]) if len(sys.argv) > 1 else NUM_APPENDED_TO)

@@ -106,7 +106,7 @@ def test_the_same_rows_from_another_file_format_compute_nothing_but_the_snapshot
     with (recipe.parent / "reviews.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     (recipe.parent / "reviews.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    summary = run(recipe, "data.files=[reviews.jsonl]")
+    summary = run(recipe, "data.sources=[{files: [reviews.jsonl]}]")
     assert cached(summary) == STAGES[1:]
 
 

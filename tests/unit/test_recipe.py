@@ -18,7 +18,7 @@ examples:
   text: text
   label: label
 data:
-  files: [reviews.csv]
+  sources: [{files: [reviews.csv]}]
 model:
   base: ./base
 """
@@ -66,7 +66,7 @@ def test_a_recipe_says_four_things_and_leaves_the_rest_to_defaults(write):
 
 def test_lists_become_tuples_so_that_a_recipe_cannot_change(write):
     recipe = Recipe.load(write(GOOD), environ={})
-    assert isinstance(recipe.data.files, tuple)
+    assert isinstance(recipe.data.sources[0].files, tuple)
     with pytest.raises(ValidationError):
         recipe.name = "another"
 
@@ -76,7 +76,7 @@ def test_paths_are_relative_to_the_recipe_and_not_to_the_working_directory(write
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     recipe = Recipe.load(Path("..") / path.name, environ={})
-    assert Path(recipe.data.files[0]).resolve() == tmp_path / "reviews.csv"
+    assert Path(recipe.data.sources[0].files[0]).resolve() == tmp_path / "reviews.csv"
     assert Path(recipe.model.base).resolve() == tmp_path / "base"
     assert Path(recipe.store.uri).resolve() == tmp_path / "artifacts"
 
@@ -111,7 +111,7 @@ examples:
   kind: text-classification
   text: text
 data:
-  files: reviews.csv
+  sources: [{files: reviews.csv}]
 model:
   base: ./base
 train:
@@ -127,7 +127,7 @@ evaluate:
     assert [line.split(": ")[:2] for line in found] == [
         ["1", "name"],
         ["2", "examples.label"],
-        ["6", "data.files"],
+        ["6", "data.sources.0.files"],
         ["10", "train.num_epochs"],
         ["11", "train.learning_rate"],
         ["12", "train.engine"],
@@ -186,10 +186,10 @@ def test_a_key_at_the_top_that_belongs_into_a_section_is_sent_there(mistakes):
 
 
 def test_missing_keys_are_named_at_the_line_of_their_section(mistakes):
-    found = mistakes("name: reviews\ndata:\n  format: csv\nexamples:\n")
+    found = mistakes("name: reviews\ndata:\n  transforms: []\nexamples:\n")
     assert [line.split(": ")[:3] for line in found] == [
         ["1", "model", "missing"],
-        ["2", "data.files", "missing"],
+        ["2", "data.sources", "missing"],
         ["4", "examples.kind", "missing; must be 'text-classification' or 'text-generation'"],
     ]
 
@@ -212,19 +212,64 @@ def test_a_key_of_another_kind_is_named_as_such(mistakes):
 @pytest.mark.parametrize(
     ("item", "place", "message"),
     [
-        ("drop_nul: [text]", "data.transforms.0.drop_nul", "unknown; must be 'rename', 'drop_null', "),
-        ("shuffle", "data.transforms.0", "shuffle cannot be used; must be a mapping with one key: rename, drop_null"),
-        ("{}", "data.transforms.0", "an empty mapping cannot be used; must be a mapping with one key: rename"),
-        ("rename: {a: 1}", "data.transforms.0.rename.a", '1 is a whole number; must be text; put it in quotes: "1"'),
-        ("select: {firts: 3}", "data.transforms.0.select.firts", "unknown key; did you mean 'first'?"),
-        ("drop_null: text", "data.transforms.0.drop_null", "text is text; must be a list of texts, at least 1; write"),
-        ("drop_null: []", "data.transforms.0.drop_null", "an empty list; must be a list of texts, at least 1"),
-        ("derive_length: {column: a}", "data.transforms.0.derive_length.into", "missing: the new column"),
+        ("drop_nul: [text]", ".drop_nul", "unknown; must be 'rename', 'select_columns', "),
+        ("shuffle", "", "shuffle cannot be used; must be a mapping with one key: rename, select_"),
+        ("{}", "", "an empty mapping cannot be used; must be a mapping with one key: rename"),
+        ("rename: {a: 1}", ".rename.a", '1 is a whole number; must be text; put it in quotes: "1"'),
+        ("filter: {colunm: a}", ".filter.column", "missing: the column that is looked at"),
+        ("filter: {column: a, wrods: {min: 3}}", ".filter.wrods", "unknown key; did you mean 'words'?"),
+        ("filter: {column: a, words: 3}", ".filter.words", "3 is a whole number; must be a section"),
+        ("filter: {column: a, matches: (}", ".filter.matches", "Invalid regular expression: missing )"),
+        ("filter: {column: a, one_of: [[b]]}", ".filter.one_of.0", "a list of 1; must be text or"),
+        ("filter: {column: a}", ".filter", "filter needs a condition: is_null, is_empty, words"),
+        ("map: {a: strip}", ".map.a", "strip is text; must be a list of values, each 'strip', "),
+        ("map: {a: [stripp]}", ".map.a.0", "stripp is not known; must be 'strip', 'collapse_whitespace'"),
+        ("map: {a: [{lower: 1}]}", ".map.a.0.lower", "takes nothing; write just the word: lower"),
+        ("map: {a: [{jion: b}]}", ".map.a.0.jion", "unknown; must be 'strip', 'collapse_whitespace', "),
+        ("map: {a: [3]}", ".map.a.0", "3 cannot be used; must be 'strip', 'collapse_whitespace', "),
+        ("map: {a: [{replace: b}]}", ".map.a.0.by", "missing: what stands there instead of each match"),
+        ("map: {a: [{replace: (, by: b}]}", ".map.a.0.replace", "Invalid regular expression"),
+        ("map: {a: [{join: ', ', replace: b}]}", ".map.a.0.replace", "cannot stand beside 'join' in one"),
+        ("map: {a: [{values: {0: b}, others: x}]}", ".map.a.0.others", "x is not known; must be 'stop'"),
+        ("derive: {into: a}", ".derive", "derive needs one of template, length_of and constant, not none"),
+        ("derive: {into: a, template: '{b'}", ".derive.template", "expected '}' before end of string"),
+        ("derive: {into: a, constant: 1, unit: words}", ".derive.unit", "has no effect without `length_of`"),
+        ("sample: {fraction: 1}", ".sample.fraction", "1 is out of range; must be a number above 0 and"),
+        ("take: {first: 3}", ".take", "a mapping with the keys first; must be a whole number of at least"),
+        ("function: {path: 'a:b', batch_size: 3}", ".function.batch_size", "has no effect without `batched"),
+        ("drop_null: text", ".drop_null", "text is text; must be a list of texts, at least 1; write"),
+        ("drop_null: []", ".drop_null", "an empty list; must be a list of texts, at least 1"),
+        ("derive: {length_of: a}", ".derive.into", "missing: the new column"),
     ],
 )
 def test_a_wrong_transform_is_one_clear_line(mistakes, item, place, message):
-    (found,) = mistakes(with_transform(item))
-    assert found.startswith(f"9: {place}: {message}")
+    found = mistakes(with_transform(item))
+    assert found[0].startswith(f"9: data.transforms.0{place}: {message}")
+    assert len(found) == 1 + ("colunm" in item)
+
+
+def test_all_mistakes_of_a_contract_are_reported_at_once(mistakes):
+    contract = """\
+  contract:
+    columns:
+      text: {type: text, min: 3, patern: a}
+      label: {type: string}
+      stars: {type: whole, min_length: 3, allowed: [a]}
+      id: {min: 3}
+    extra_columns: refused
+    max_quarantined_fraction: 1.5
+model:"""
+    assert mistakes(GOOD.replace("model:", contract)) == [
+        "10: data.contract.columns.text.min: has no effect on a column of type text, only on whole and decimal",
+        "10: data.contract.columns.text.patern: unknown key; did you mean 'pattern'?",
+        "11: data.contract.columns.label.type: string is not known; must be 'text', 'whole', 'decimal' or 'bool'",
+        "12: data.contract.columns.stars.allowed: a is not a whole number, which the column holds",
+        "12: data.contract.columns.stars.min_length: has no effect on a column of type whole, only on text",
+        "13: data.contract.columns.id.type: missing: what each value is: text, a whole number, a decimal number (whole "
+        "ones too) or true/false",
+        "14: data.contract.extra_columns: refused is not known; must be 'allow' or 'refuse'; did you mean 'refuse'?",
+        "15: data.contract.max_quarantined_fraction: 1.5 is out of range; must be a number of at least 0 and below 1",
+    ]
 
 
 def test_two_transforms_in_one_item_are_taken_apart(mistakes):
@@ -287,20 +332,22 @@ def test_a_name_that_a_server_would_refuse_is_refused_here(mistakes, name):
 
 
 def test_overrides_are_checked_like_the_file_and_shown_as_typed(mistakes):
-    assert mistakes(GOOD, "train.num_epoch=3", "train.seed=x", "data.files.0=3", "examples.kind=chat", "b") == [
+    assert mistakes(
+        GOOD, "train.num_epoch=3", "train.seed=x", "data.sources.0.files.0=3", "examples.kind=chat", "b"
+    ) == [
         "--set b: must be PLACE=VALUE, such as train.num_epochs=2",
         "--set examples.kind: chat is not known; must be 'text-classification' or 'text-generation'",
-        '--set data.files.0: 3 is a whole number; must be text; put it in quotes: "3"',
         "--set train.seed: x is text; must be a whole number of at least 0 and below 4294967296",
         "--set train.num_epoch: unknown key; did you mean 'num_epochs'?",
+        '--set data.sources.0.files.0: 3 is a whole number; must be text; put it in quotes: "3"',
     ]
 
 
 def test_overrides_change_the_recipe(write, tmp_path):
-    overrides = ["train.num_epochs=3", "data.files.0=other.csv", "model.lora.r=4", "train.learning_rate=5e-4"]
+    overrides = ["train.num_epochs=3", "data.sources.0.files.0=other.csv", "model.lora.r=4", "train.learning_rate=5e-4"]
     recipe = Recipe.load(write(GOOD), overrides, environ={})
     assert (recipe.train.num_epochs, recipe.train.learning_rate) == (3, 5e-4)
-    assert recipe.data.files == (str(tmp_path / "other.csv"),)
+    assert recipe.data.sources[0].files == (str(tmp_path / "other.csv"),)
     assert recipe.model.lora is not None
     assert recipe.model.lora.r == 4
 

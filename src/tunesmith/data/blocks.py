@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tunesmith.data.files import refuse_nul
+from tunesmith.data.files import SourceFile, refuse_nul
+from tunesmith.errors import DataError
 
 BLOCK_ROWS = 5_000
 """Rows held as Python objects at a time: few enough to stay in the processor's cache."""
+
+MAX_COLUMNS = 10_000
+"""Most columns of a file; beyond lies a table that lies on its side."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +34,30 @@ class Block:
     num_blank: int = 0
 
 
-def refuse_nul_in(columns: Iterable[pa.Array], label: str, numbers: Sequence[int]) -> None:
+@dataclass(frozen=True)
+class NeedsMore:
+    """What a parser gives for text that ends inside a row."""
+
+
+def refuse_nul_in(columns: Mapping[str, pa.Array], file: SourceFile, numbers: Sequence[int]) -> None:
     """Refuse text columns with a NUL byte.
 
     Raises:
         DataError: Names the first row that holds one.
     """
-    for column in columns:
-        row = pc.index(pc.match_substring(column, "\0"), True).as_py()
-        if row >= 0:
-            refuse_nul(f"{label}:{numbers[row]}")
+    found = [pc.index(pc.match_substring(column, "\0"), True).as_py() for column in columns.values()]
+    rows = [row for row in found if row >= 0]
+    if rows:
+        refuse_nul(f"{file.prefix}{numbers[min(rows)]}")
+
+
+def refuse_columns(place: str, num_columns: int) -> NoReturn:
+    """Refuse a table with too many columns.
+
+    Raises:
+        DataError: Always.
+    """
+    raise DataError(
+        f"{place}: {num_columns:,} columns; there may be {MAX_COLUMNS:,}. If the table lies on its side, turn it; if "
+        "keys of JSON objects are values, write them as values."
+    )

@@ -22,10 +22,6 @@ from tunesmith.errors import DataError
 CARRIED = pa.large_binary()
 """The type of a carried column: each value as JSON. No canonical column has this type."""
 
-WHOLE_NUMBER = r"^(0|-?[1-9][0-9]*)$"
-DECIMAL_NUMBER = r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$"
-TRUE_OR_FALSE = r"^(true|false)$"
-
 LARGEST_EXACT = 2**53
 """Whole numbers up to here are exact as float64."""
 
@@ -97,36 +93,6 @@ def to_values(column: pa.Array | pa.ChunkedArray) -> list[Any]:
     return list(values)
 
 
-def combine(parts: Sequence[pa.Array | pa.ChunkedArray]) -> pa.ChunkedArray:
-    """Put the parts of a column together: whole and decimal numbers are decimal, what does not mix is carried."""
-    types = {part.type for part in parts} - {pa.null()}
-    if types == {pa.int64(), pa.float64()}:
-        try:
-            return _chunks(parts, pa.float64())
-        except pa.ArrowInvalid:
-            types = {CARRIED}
-    if len(types) > 1 or types == {CARRIED}:
-        return _chunks([part if part.type == CARRIED else carry(part.to_pylist()) for part in parts], CARRIED)
-    return _chunks(parts, types.pop() if types else pa.string())
-
-
-def settle(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Give a column the type that its values have, however they are written.
-
-    Text that is a number in every row becomes numbers, `true` and `false` become bool, and decimal numbers that are
-    whole in every row become whole numbers: so csv, JSON and parquet of the same rows agree.
-    """
-    if pa.types.is_null(column.type):
-        return column.cast(pa.string())
-    if pa.types.is_string(column.type):
-        column = _settle_text(column)
-    if pa.types.is_floating(column.type):
-        is_whole = pc.and_(pc.equal(pc.floor(column), column), pc.less_equal(pc.abs(column), LARGEST_EXACT))
-        if pc.all(is_whole).as_py():
-            return column.cast(pa.int64())
-    return column
-
-
 def refuse_carried(table: pa.Table, origins: Origin) -> None:
     """Refuse a table that still has a carried column.
 
@@ -142,30 +108,6 @@ def shorten(value: object, limit: int = 60) -> str:
     """A value as JSON, cut to what a message can hold."""
     text = json.dumps(value, ensure_ascii=False, default=_plain).encode(errors="backslashreplace").decode()
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
-
-
-def _settle_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    values = column.drop_null()
-    if len(values) == 0:
-        return column
-    if _all_match(values, WHOLE_NUMBER):
-        try:
-            return column.cast(pa.int64())
-        except pa.ArrowInvalid:
-            return pa.chunked_array([carry(column.to_pylist())])
-    if _all_match(values, DECIMAL_NUMBER):
-        numbers = column.cast(pa.float64())
-        return numbers if pc.all(pc.is_finite(numbers)).as_py() else column
-    if _all_match(values, TRUE_OR_FALSE):
-        return column.cast(pa.bool_())
-    return column
-
-
-def _all_match(values: pa.ChunkedArray, pattern: str) -> bool:
-    # Most text columns show in their first rows that they are not numbers.
-    return all(
-        pc.all(pc.match_substring_regex(part, pattern)).as_py() is not False for part in (values.slice(0, 64), values)
-    )
 
 
 def _refuse_values(name: str, values: Sequence[Any], origins: Origin) -> NoReturn:
@@ -234,11 +176,3 @@ def _plain(value: object) -> object:
 
 def _without_nan(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
     return pc.if_else(pc.is_nan(column), None, column)
-
-
-def _chunks(parts: Sequence[pa.Array | pa.ChunkedArray], kind: pa.DataType) -> pa.ChunkedArray:
-    chunks: list[pa.Array] = []
-    for part in parts:
-        cast = part.cast(kind)
-        chunks.extend(cast.chunks if isinstance(cast, pa.ChunkedArray) else [cast])
-    return pa.chunked_array(chunks, kind)

@@ -1,4 +1,4 @@
-"""A user's own function on rows: found by its import path, identified by its source, called with every row."""
+"""A user's own function on rows: found by its import path, identified by its source, imported without a trace."""
 
 from __future__ import annotations
 
@@ -7,22 +7,50 @@ import importlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from modulefinder import ModuleFinder
 from pathlib import Path
-from typing import Any, NoReturn
+from types import ModuleType
+from typing import Annotated, Any, NamedTuple, NoReturn
 
-from tunesmith.data.columns import shorten
-from tunesmith.data.files import find_nearest
-from tunesmith.data.transforms import FunctionOptions
+from pydantic import Field, ValidationInfo, field_validator
+
+from tunesmith.data.nearest import find_nearest
 from tunesmith.errors import DataError
+from tunesmith.section import RecipePath, Section
 
-Row = dict[str, Any]
-Origin = Callable[[int], str]
+
+class FunctionOptions(Section):
+    """Which function of yours is called with the rows."""
+
+    path: str
+    """`module:function`. It gets a row as a dict and returns a row, or None to drop it. Its source shapes the key."""
+    folder: Annotated[RecipePath, Field(validate_default=True)] = "."
+    """Where the module lies, relative to the recipe; what is not found there must be installed."""
+    batched: bool = False
+    """Whether it gets and returns many rows at once, as a dict with a list a column."""
+    batch_size: int | None = Field(default=None, ge=1, le=100_000)
+    """How many rows it gets at most, 1,000 by default; only with `batched`."""
+
+    @field_validator("path")
+    @classmethod
+    def _is_an_import_path(cls, value: str) -> str:
+        module, _, function = value.partition(":")
+        if not all(part.isidentifier() for part in [*module.split("."), function]):
+            raise ValueError("must be `module:function`, such as `cleaning:fix_label`")
+        return value
+
+    @field_validator("batch_size")
+    @classmethod
+    def _has_an_effect(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and not info.data.get("batched", True):
+            raise ValueError("has no effect without `batched: true`")
+        return value
 
 
 @dataclass(frozen=True)
@@ -37,6 +65,27 @@ class Source:
     modules: Mapping[str, Path]
     is_installed: bool
 
+    def digest(self) -> str:
+        """The sha256 of all files."""
+        digest = hashlib.sha256()
+        for name, path in sorted(self.modules.items()):
+            digest.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+        return digest.hexdigest()
+
+    def describe(self, error: Exception) -> str:
+        """What a function raised, with the line in its source."""
+        files = {str(path) for path in self.modules.values()}
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
+        place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+        return f"{type(error).__name__}: {error}{place}"
+
+
+class LoadedFunction(NamedTuple):
+    """A function that can be called, and where it came from."""
+
+    call: Callable[[Any], Any]
+    source: Source
+
 
 def function_digest(options: FunctionOptions) -> str:
     """The sha256 of a function's source: of its module, and what that imports from the same folder or package.
@@ -44,40 +93,24 @@ def function_digest(options: FunctionOptions) -> str:
     Raises:
         DataError: There is no such module, or it is not valid Python.
     """
-    digest = hashlib.sha256()
-    for name, path in sorted(_find_source(options).modules.items()):
-        digest.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
-    return digest.hexdigest()
+    return _find_source(options).digest()
 
 
-def call_with_rows(options: FunctionOptions, rows: Iterable[Row], origins: Origin) -> list[Row | None]:
-    """Call a function with every row.
+@contextmanager
+def open_function(options: FunctionOptions) -> Iterator[LoadedFunction]:
+    """A user's function; modules beside the recipe can be imported while the context lasts, and are hidden after it.
 
-    Returns:
-        What it returned: a row with text keys, or None.
+    A module runs once for each version of its source, however often its functions are opened.
 
     Raises:
-        DataError: There is no such function, it raised, or it returned something else; names the row.
+        DataError: There is no such function, or importing its module raised.
     """
     source = _find_source(options)
-    with _load(options, source) as function:
-        called = f"function {options.path}"
-        return [_call(function, row, f"{origins(index)}: {called}", source) for index, row in enumerate(rows)]
-
-
-def _call(function: Callable[[Row], Any], row: Row, place: str, source: Source) -> Row | None:
-    try:
-        result = function(row)
-    except Exception as error:  # the user's own code may raise anything; the row belongs into the message
-        raise DataError(f"{place} raised {_describe(error, source)}. Correct the function or the row.") from error
-    if result is None:
-        return None
-    if not isinstance(result, dict) or not result or not all(isinstance(name, str) for name in result):
-        raise DataError(
-            f"{place} returned {shorten(result)}. It must return a dict with the columns' names as keys, or None to "
-            "drop the row."
-        )
-    return result
+    if source.is_installed:
+        yield LoadedFunction(_import_function(options, source), source)
+        return
+    with _importable(source, _find_loaded(options.folder, source.digest())):
+        yield LoadedFunction(_import_function(options, source), source)
 
 
 class _SourceCollector(ModuleFinder):
@@ -150,33 +183,35 @@ class _SourceImporter(MetaPathFinder):
         return importlib.util.spec_from_file_location(fullname, file, loader=loader, submodule_search_locations=places)
 
 
+@lru_cache(maxsize=32)
+def _find_loaded(_folder: str, _digest: str) -> dict[str, ModuleType]:
+    """The modules of a function's source that were imported already; filled by those who import more."""
+    return {}
+
+
 @contextmanager
-def _load(options: FunctionOptions, source: Source) -> Iterator[Callable[[Row], Any]]:
-    """The function; modules beside the recipe can be imported while the context lasts, and are forgotten after it."""
-    if source.is_installed:
-        yield _import_function(options, source)
-        return
+def _importable(source: Source, loaded: dict[str, ModuleType]) -> Iterator[None]:
     importer = _SourceImporter(source.modules)
     hidden = {name: sys.modules.pop(name) for name in source.modules if name in sys.modules}
+    sys.modules.update(loaded)
     sys.meta_path.insert(0, importer)
     try:
-        yield _import_function(options, source)
+        yield
     finally:
         sys.meta_path.remove(importer)
-        for name in source.modules:
-            sys.modules.pop(name, None)
+        loaded.update({name: sys.modules.pop(name) for name in source.modules if name in sys.modules})
         sys.modules.update(hidden)
 
 
-def _import_function(options: FunctionOptions, source: Source) -> Callable[[Row], Any]:
+def _import_function(options: FunctionOptions, source: Source) -> Callable[[Any], Any]:
     module_name, _, name = options.path.partition(":")
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # importing the user's own code may raise anything
         raise DataError(
-            f"function {options.path}: importing {module_name} raised {_describe(error, source)}. Correct the module."
+            f"function {options.path}: importing {module_name} raised {source.describe(error)}. Correct the module."
         ) from error
-    function: Callable[[Row], Any] | None = getattr(module, name, None)
+    function: Callable[[Any], Any] | None = getattr(module, name, None)
     if not callable(function):
         present = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         raise DataError(
@@ -184,10 +219,3 @@ def _import_function(options: FunctionOptions, source: Source) -> Callable[[Row]
             f"{', '.join(present) or 'none'}).{find_nearest(name, present)} Correct the path."
         )
     return function
-
-
-def _describe(error: Exception, source: Source) -> str:
-    files = {str(path) for path in source.modules.values()}
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
-    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {error}{place}"

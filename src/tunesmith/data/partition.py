@@ -1,49 +1,112 @@
-"""Assigns rows to splits by the hash of their input columns.
-
-A row's split depends on its own inputs alone: other rows that come, go or change places never move it, a corrected
-label does not move it, and rows with equal inputs stay together.
-"""
+"""Which rows train, validate and test: decided so that a row that was put somewhere stays there."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from tunesmith.data.rows import hash_rows, identify_rows
+from tunesmith.data.rows import FloatArray, HashArray, IntArray, as_fractions, number_equals
 
 ROW_ID = "row_id"
 """The column that names each row."""
 
+SPLITS = ("train", "validation", "test")
+TRAIN, VALIDATION, TEST = range(3)
 
-BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
+GOLDEN_RATIO = (5**0.5 - 1) / 2
+"""Its multiples, modulo 1, are spread more evenly than those of any other number, however many are taken."""
+
+PURPOSE, HASH_BYTES = "tunesmith split", 8
+"""How `hash_rows` draws a row's split. Never changed: rows would change sides."""
+
+CodeArray = np.ndarray[Any, np.dtype[np.int8]]
+"""An index into SPLITS for each row."""
 
 
-def assign_splits(
-    table: pa.Table, columns: Sequence[str], *, validation_fraction: float, test_fraction: float, seed: int
-) -> dict[str, BoolArray]:
-    """Which rows belong to each split: every row to exactly one.
+def cut_fractions(fractions: FloatArray, validation_fraction: float, test_fraction: float) -> CodeArray:
+    """Splits from numbers in [0, 1): a row in test stays there whatever the validation fraction is."""
+    codes = np.full(len(fractions), TRAIN, dtype=np.int8)
+    codes[fractions < test_fraction + validation_fraction] = VALIDATION
+    codes[fractions < test_fraction] = TEST
+    return codes
+
+
+def spread_evenly(inputs: HashArray, strata: HashArray) -> FloatArray:
+    """Numbers in [0, 1) that are spread evenly over the rows of each stratum, in their order; equal inputs have one.
+
+    Of any k rows in a row of one stratum, a share f has numbers below f, give or take about one row. What is appended
+    changes no earlier number; what is deleted or moved changes those of the rows behind it.
 
     Args:
-        table: A table of canonical types.
-        columns: The input columns, whose values decide.
-        validation_fraction: Expected share of the validation split, in (0, 1).
-        test_fraction: Expected share of the test split, in (0, 1); a row in test stays there whatever the other is.
-        seed: Another seed is another split.
+        inputs: A hash of each row's inputs.
+        strata: A hash of each row's stratum, seeded.
 
-    Returns:
-        By split, a mask of shape (num_rows,).
+    Source: the additive recurrence of the golden ratio, the one-dimensional sequence of lowest discrepancy.
     """
-    hashes = hash_rows(table, columns, purpose="tunesmith split", seed=seed)
-    position = np.frombuffer(b"".join(hashes), dtype=">u8").astype(np.float64) / 2**64
-    is_test = position < test_fraction
-    is_validation = ~is_test & (position < test_fraction + validation_fraction)
-    return {"train": ~is_test & ~is_validation, "validation": is_validation, "test": is_test}
+    _, first, inverse = np.unique(inputs[:, 0].astype(np.uint64), return_index=True, return_inverse=True)
+    leaders = np.sort(first)
+    numbers = number_equals(strata[leaders])
+    fractions = (as_fractions(strata[leaders]) + numbers * GOLDEN_RATIO) % 1.0
+    by_row = np.empty(len(inputs))
+    by_row[leaders] = fractions
+    spread: FloatArray = by_row[first[inverse]]
+    return spread
 
 
-def partition(table: pa.Table, splits: Mapping[str, BoolArray]) -> dict[str, pa.Table]:
-    """The rows of each split, in the order of `table`, with a leading column `row_id`."""
-    named = table.add_column(0, ROW_ID, pa.array(identify_rows(table), pa.string()))
-    return {name: named.filter(pa.array(mask)) for name, mask in splits.items()}
+def cut_order(values: pa.ChunkedArray, validation_from: Any, test_from: Any) -> CodeArray:
+    """Splits by order: what is not before `test_from` tests, what is not before `validation_from` validates."""
+    codes = np.full(len(values), TRAIN, dtype=np.int8)
+    codes[pc.greater_equal(values, validation_from).to_numpy()] = VALIDATION
+    codes[pc.greater_equal(values, test_from).to_numpy()] = TEST
+    return codes
+
+
+def match_values(values: pa.ChunkedArray, wanted: Sequence[str]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Which values are among some, as text."""
+    found: np.ndarray[Any, np.dtype[np.bool_]] = pc.is_in(
+        values.cast(pa.string()), value_set=pa.array(wanted, pa.string())
+    ).to_numpy()
+    return found
+
+
+def repeat_rows(places: IntArray, weights: FloatArray, hashes: HashArray) -> IntArray:
+    """Rows as often as their weight says: the whole part of it, and once more for the rest's share of the rows.
+
+    Args:
+        places: The rows.
+        weights: The weight of each, at least 0.
+        hashes: A hash of each, which decides who is in the share.
+    """
+    whole = np.floor(weights)
+    times = whole + (as_fractions(hashes) < weights - whole)
+    return np.repeat(places, times.astype(np.int64))
+
+
+def tell_apart(hashes: HashArray, numbers: IntArray) -> HashArray:
+    """Hashes that differ between equal rows, too.
+
+    Args:
+        hashes: A hash of each row.
+        numbers: How many equal ones come before each.
+    """
+    told_apart = hashes.astype(np.uint64)
+    told_apart[:, 1] += numbers.astype(np.uint64)
+    return told_apart.astype(">u8")
+
+
+def name_rows(hashes: HashArray, numbers: IntArray) -> pa.Array:
+    """A name for each row: 16 hex digits of its hash; the second of equal rows ends in `-2`.
+
+    Args:
+        hashes: A hash of each row.
+        numbers: How many equal ones come before each.
+    """
+    digits = hashes[:, 0].astype(">u8").tobytes().hex()
+    names = [digits[start : start + 16] for start in range(0, len(digits), 16)]
+    for row in np.flatnonzero(numbers):
+        names[row] += f"-{numbers[row] + 1}"
+    return pa.array(names, pa.string())

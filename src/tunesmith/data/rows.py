@@ -1,4 +1,4 @@
-"""Hashes of rows and tables, and how a table becomes a file: all the same on every machine."""
+"""Hashes of rows, and how rows become a file: all the same on every machine."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,35 +15,30 @@ import pyarrow.parquet as pq
 
 BATCH_ROWS = 65_536
 
-ROWS = "rows.parquet"
-"""The file of a snapshot's rows."""
-
-DIGEST_FIELD = b"tunesmith.digest"
-"""Where rows.parquet keeps the digest of its rows."""
+HashArray = np.ndarray[Any, np.dtype[Any]]
+IntArray = np.ndarray[Any, np.dtype[Any]]
+FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 
 
-def compute_digest(table: pa.Table) -> str:
-    """The sha256 of a table of canonical types: its column names, types and values, and the order of its rows.
+def compute_digest(schema: pa.Schema, hashes: HashArray) -> str:
+    """The sha256 of rows of canonical types: their column names, types and values, and their order.
+
+    Args:
+        schema: The columns, sorted by name.
+        hashes: What `hash_rows` gave for all of the columns in this order.
 
     Returns:
         64 hex digits.
     """
-    columns = [[field.name, str(field.type)] for field in table.schema]
-    digest = hashlib.sha256(json.dumps({"layout": 1, "num_rows": table.num_rows, "columns": columns}).encode())
-    for column in table.columns:
-        digest.update(np.packbits(column.is_valid().to_numpy()).tobytes())
-        if pa.types.is_string(column.type):
-            column = column.fill_null("")
-            digest.update(pc.binary_length(column).to_numpy().astype("<i8").tobytes())
-            for chunk in column.chunks:
-                digest.update(_text_bytes(chunk))
-        else:
-            values = column.fill_null(pa.scalar(0).cast(column.type)).to_numpy()
-            digest.update(values.astype(values.dtype.newbyteorder("<")).tobytes())
+    columns = [[field.name, str(field.type)] for field in schema]
+    digest = hashlib.sha256(json.dumps({"layout": 2, "num_rows": len(hashes), "columns": columns}).encode())
+    digest.update(np.ascontiguousarray(hashes).data)
     return digest.hexdigest()
 
 
-def hash_rows(table: pa.Table, columns: Sequence[str], *, purpose: str, seed: int = 0) -> list[bytes]:
+def hash_rows(
+    table: pa.Table, columns: Sequence[str], *, purpose: str, seed: int = 0, num_bytes: int = 16
+) -> HashArray:
     """A hash of each row's values in some columns.
 
     A number hashes as its text does, and 1.0 as 1: a row's hash stays when other rows change its column's type.
@@ -52,31 +48,39 @@ def hash_rows(table: pa.Table, columns: Sequence[str], *, purpose: str, seed: in
         columns: What is hashed, in this order; names do not count.
         purpose: Hashes for different purposes are independent; up to 16 ASCII characters.
         seed: Hashes with different seeds are independent; in [0, 2**64).
+        num_bytes: 16 to know a row by its hash, 8 to draw a number for it.
 
     Returns:
-        8 bytes a row.
+        Big-endian uint64, shape (num_rows, num_bytes / 8).
     """
     person, salt = purpose.encode(), seed.to_bytes(16, "little")
-    hashes: list[bytes] = []
+    parts = []
     for batch in table.select(list(columns)).to_batches(max_chunksize=BATCH_ROWS):
         encoded = [_encode_values(column) for column in batch.columns]
-        rows = pc.binary_join_element_wise(*encoded, "").to_pylist()
-        hashes += [hashlib.blake2b(row.encode(), digest_size=8, person=person, salt=salt).digest() for row in rows]
-    return hashes
+        rows = pc.binary_join_element_wise(*encoded, "").cast(pa.binary()).to_pylist()
+        parts += [hashlib.blake2b(row, digest_size=num_bytes, person=person, salt=salt).digest() for row in rows]
+    return np.frombuffer(b"".join(parts), dtype=">u8").reshape(-1, num_bytes // 8)
 
 
-def identify_rows(table: pa.Table) -> list[str]:
-    """A name for each row: the hash of all its values, numbered where rows are equal.
+def as_fractions(hashes: HashArray) -> FloatArray:
+    """Hashes as numbers that are evenly spread over [0, 1), shape (num_rows,)."""
+    return hashes[:, 0].astype(np.float64) / 2**64
 
-    Returns:
-        16 hex digits a row; the second of equal rows ends in `-2`, the third in `-3`.
-    """
-    times: dict[bytes, int] = {}
-    names = []
-    for row_hash in hash_rows(table, sorted(table.column_names), purpose="tunesmith row"):
-        count = times[row_hash] = times.get(row_hash, 0) + 1
-        names.append(row_hash.hex() if count == 1 else f"{row_hash.hex()}-{count}")
-    return names
+
+def number_equals(hashes: HashArray) -> IntArray:
+    """How many rows with the same hash come before each row, shape (num_rows,)."""
+    hashes = hashes.astype(np.uint64)
+    if not np.any(np.diff(np.sort(hashes[:, 0])) == 0):
+        return np.zeros(len(hashes), dtype=np.int64)  # nearly always, and ten times faster
+    order = np.lexsort((hashes[:, 1], hashes[:, 0]))  # stable: equal hashes stay in the order of the rows
+    ordered = hashes[order]
+    starts = np.ones(len(order), dtype=bool)
+    starts[1:] = np.any(ordered[1:] != ordered[:-1], axis=1)
+    positions = np.arange(len(order))
+    first = np.maximum.accumulate(np.where(starts, positions, 0))
+    numbers = np.empty(len(order), dtype=np.int64)
+    numbers[order] = positions - first
+    return numbers
 
 
 def write_rows(table: pa.Table, path: Path) -> None:
@@ -104,12 +108,3 @@ def _decimal_text(value: float | None) -> str | None:
     if value is None:
         return None
     return str(int(value)) if value.is_integer() and abs(value) <= 2**53 else repr(value)
-
-
-def _text_bytes(chunk: pa.Array) -> bytes:
-    """The bytes of an array's texts, one after the other."""
-    _, offsets, data = chunk.buffers()
-    if data is None or len(chunk) == 0:
-        return b""
-    bounds = np.frombuffer(offsets, dtype=np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
-    return bytes(memoryview(data)[bounds[0] : bounds[-1]])

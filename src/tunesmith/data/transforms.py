@@ -1,14 +1,24 @@
-"""What can be done with rows before they become a snapshot, one transform after the other."""
+"""What can be done with rows before they become a snapshot, one transform after the other.
+
+A *local* transform looks at one row at a time, so it is applied to a part of the rows after the other
+(`tunesmith.data.mapping`); a *global* one looks at several.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Iterable
+from typing import Annotated, Self
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
-from tunesmith.section import RecipePath, Section
+from tunesmith.data.derived import DeriveOptions
+from tunesmith.data.filters import FilterOptions
+from tunesmith.data.functions import FunctionOptions, function_digest
+from tunesmith.data.operations import Operation
+from tunesmith.section import Section
 
 Columns = Annotated[tuple[str, ...], Field(min_length=1)]
+Operations = Annotated[tuple[Operation, ...], Field(min_length=1)]
 
 
 class Rename(Section):
@@ -18,11 +28,60 @@ class Rename(Section):
     """The new name of each column, by its old name."""
 
 
+class SelectColumns(Section):
+    """Keeps some columns."""
+
+    select_columns: Columns
+    """The columns that are kept, in this order."""
+
+
+class RemoveColumns(Section):
+    """Removes some columns."""
+
+    remove_columns: Columns
+    """The columns that are removed."""
+
+
 class DropNull(Section):
     """Drops rows without a value."""
 
     drop_null: Columns
     """A row that is null in any of these columns is dropped."""
+
+
+class Filter(Section):
+    """Drops the rows that do not meet a condition."""
+
+    filter: FilterOptions
+    """The conditions on one column; a row is kept where all of them hold."""
+
+
+class Map(Section):
+    """Changes the values of columns."""
+
+    map: dict[str, Operations] = Field(min_length=1)
+    """The operations on each column, in their order, such as `{text: [strip, lower]}`."""
+
+
+class Derive(Section):
+    """Adds a column that is made from others."""
+
+    derive: DeriveOptions
+    """The new column, and how it is made."""
+
+
+class Explode(Section):
+    """Makes a row of each item of a list."""
+
+    explode: Columns
+    """The columns with lists; several are taken apart side by side. An empty list leaves no row."""
+
+
+class Function(Section):
+    """Calls a function of yours with the rows."""
+
+    function: FunctionOptions
+    """Which function is called, and how."""
 
 
 class DropDuplicates(Section):
@@ -32,44 +91,28 @@ class DropDuplicates(Section):
     """A row that equals an earlier one in all of these columns is dropped."""
 
 
-class LengthOptions(Section):
-    """Which text is measured, and where its length goes."""
+class SampleOptions(Section):
+    """How many rows are kept: `fraction` or `num_rows`."""
 
-    column: str
-    """The text column."""
-    into: str
-    """The new column."""
-    unit: Literal["words", "characters"] = "words"
-    """What is counted; words are what spaces separate."""
-
-
-class DeriveLength(Section):
-    """Adds a column with the length of a text."""
-
-    derive_length: LengthOptions
-    """Which text is measured, and where its length goes."""
-
-
-class SelectOptions(Section):
-    """Which rows and columns are kept."""
-
-    first: int | None = Field(default=None, ge=1)
-    """How many rows are kept, from the first on."""
-    columns: Columns | None = None
-    """The columns that are kept."""
+    fraction: float | None = Field(default=None, gt=0, lt=1)
+    """The share of the rows, in (0, 1), by a hash of each: equal rows share their fate, and a new row moves none."""
+    num_rows: int | None = Field(default=None, ge=1)
+    """The number of rows; they keep their order."""
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    """Another seed keeps other rows."""
 
     @model_validator(mode="after")
-    def _selects_something(self) -> Self:
-        if self.first is None and self.columns is None:
-            raise ValueError("select needs `first`, `columns` or both")
+    def _says_how_many(self) -> Self:
+        if (self.fraction is None) == (self.num_rows is None):
+            raise ValueError("sample needs either `fraction` or `num_rows`")
         return self
 
 
-class Select(Section):
-    """Keeps the first rows, or some columns, or both."""
+class Sample(Section):
+    """Keeps some rows, chosen at random, always the same for one seed."""
 
-    select: SelectOptions
-    """Which rows and columns are kept."""
+    sample: SampleOptions
+    """How many rows are kept."""
 
 
 class ShuffleOptions(Section):
@@ -86,28 +129,11 @@ class Shuffle(Section):
     """How the rows are shuffled."""
 
 
-class FunctionOptions(Section):
-    """Which function of yours is called with every row."""
+class Take(Section):
+    """Keeps the first rows."""
 
-    path: str
-    """`module:function`. It gets a row as a dict and returns a row, or None to drop it. Its source shapes the key."""
-    folder: Annotated[RecipePath, Field(validate_default=True)] = "."
-    """Where the module lies, relative to the recipe; what is not found there must be installed."""
-
-    @field_validator("path")
-    @classmethod
-    def _is_an_import_path(cls, value: str) -> str:
-        module, _, function = value.partition(":")
-        if not all(part.isidentifier() for part in [*module.split("."), function]):
-            raise ValueError("must be `module:function`, such as `cleaning:fix_label`")
-        return value
-
-
-class Function(Section):
-    """Calls a function of yours with every row."""
-
-    function: FunctionOptions
-    """Which function is called."""
+    take: int = Field(ge=1)
+    """How many rows are kept."""
 
 
 def _transform_name(value: object) -> str | None:
@@ -118,12 +144,40 @@ def _transform_name(value: object) -> str | None:
 
 Transform = Annotated[
     Annotated[Rename, Tag("rename")]
+    | Annotated[SelectColumns, Tag("select_columns")]
+    | Annotated[RemoveColumns, Tag("remove_columns")]
     | Annotated[DropNull, Tag("drop_null")]
     | Annotated[DropDuplicates, Tag("drop_duplicates")]
-    | Annotated[DeriveLength, Tag("derive_length")]
-    | Annotated[Select, Tag("select")]
+    | Annotated[Filter, Tag("filter")]
+    | Annotated[Map, Tag("map")]
+    | Annotated[Derive, Tag("derive")]
+    | Annotated[Explode, Tag("explode")]
+    | Annotated[Function, Tag("function")]
+    | Annotated[Sample, Tag("sample")]
     | Annotated[Shuffle, Tag("shuffle")]
-    | Annotated[Function, Tag("function")],
+    | Annotated[Take, Tag("take")],
     Discriminator(_transform_name),
 ]
 """One transform: in YAML a mapping with one key, its name."""
+
+
+def is_local(transform: Transform) -> bool:
+    """Whether a transform looks at one row at a time.
+
+    Example:
+        >>> is_local(Take(take=3)), is_local(Rename(rename={"a": "b"}))
+        (False, True)
+    """
+    if isinstance(transform, Sample):
+        return transform.sample.fraction is not None
+    return not isinstance(transform, (DropDuplicates, Shuffle, Take))
+
+
+def digest_functions(transforms: Iterable[Transform]) -> dict[str, str]:
+    """The source of each function that transforms call, as a digest by its name: part of the key of what they make.
+
+    Raises:
+        DataError: There is no such module.
+    """
+    options = [transform.function for transform in transforms if isinstance(transform, Function)]
+    return {f"function {function.path}": function_digest(function) for function in options}

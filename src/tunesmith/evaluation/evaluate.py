@@ -14,7 +14,8 @@ from pydantic import Field
 
 from tunesmith.errors import TunesmithError, UserError
 from tunesmith.evaluation.metric import load_metric, metric_module, metric_names
-from tunesmith.evaluation.scoring import read_split, score
+from tunesmith.evaluation.scoring import score
+from tunesmith.features.files import read_split
 from tunesmith.kinds import Examples, find_kind, kind_module
 from tunesmith.kinds.protocol import Kind
 from tunesmith.modeling.base import ModelConfig, find_base
@@ -125,7 +126,7 @@ def _evaluate(
         "baseline": _judge_baseline(judge, predictions, read_split(features.folder, "train"), examples, base),
         "primary_metric": primary_metric,
         "greater_is_better": kind.METRICS[primary_metric],
-        "num_examples": test.num_rows,
+        "num_examples": predictions.num_rows,
     }
     pq.write_table(predictions, folder / "predictions.parquet")
     (folder / "metrics.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")

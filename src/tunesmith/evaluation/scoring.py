@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,17 +22,6 @@ MAX_BATCH_TOKENS = 8192
 
 Summary = Mapping[str, np.ndarray[Any, Any]]
 """What a kind keeps of each example, by name; every array has one entry an example."""
-
-
-def read_split(folder: Path, split: str) -> pa.Table:
-    """The features of a split, mapped from the disk.
-
-    Args:
-        folder: The folder of an encode artifact.
-        split: `train`, `validation` or `test`.
-    """
-    with pa.memory_map(str(folder / f"{split}.arrow")) as file, pa.ipc.open_stream(file) as reader:
-        return reader.read_all()
 
 
 def find_device() -> torch.device:

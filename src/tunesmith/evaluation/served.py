@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tunesmith.errors import CallError
 from tunesmith.kinds import Examples
+from tunesmith.kinds.limit import Limit, OnOverflow
 
 SERVED_FILE = "tunesmith.json"
 
@@ -23,8 +24,17 @@ class ServedModel(BaseModel):
     """The label set in id order; empty for a kind without labels."""
     max_length: int
     """Tokens that an example may have."""
+    on_overflow: OnOverflow = "truncate"
+    """What became of a longer row in training, and becomes of it in predicting."""
+    stride: int = 0
+    """Tokens that two windows of one text share."""
     candidate: str
     """The key of the train artifact that the weights come from."""
+
+    @property
+    def limit(self) -> Limit:
+        """How long an example may be, and what becomes of a longer row."""
+        return Limit(max_length=self.max_length, on_overflow=self.on_overflow, stride=self.stride)
 
     def save(self, folder: Path) -> None:
         """Write tunesmith.json into a model's folder."""

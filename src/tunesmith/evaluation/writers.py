@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tunesmith.data.columns import CARRIED, to_values
-from tunesmith.data.sources import find_format
+from tunesmith.data.reader_options import find_format
 from tunesmith.errors import CallError
 
 OutputFormat = Literal["csv", "jsonl", "parquet"]
@@ -31,7 +31,8 @@ def find_output_format(target: Path) -> OutputFormat:
         CallError: It asks for none that can be written.
     """
     found = find_format(target.name)
-    if found in ("csv", "jsonl") or (found == "parquet" and target.suffix.lower() != ".gz"):
+    suffix = target.suffix.lower()
+    if (found in ("csv", "jsonl") and suffix not in (".bz2", ".zst")) or (found == "parquet" and suffix == ".parquet"):
         return found
     raise CallError(f"{target}: predictions are written as .csv, .jsonl (each also with .gz) or .parquet; name it so")
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from tunesmith.errors import TunesmithError
-from tunesmith.evaluation.scoring import read_split
 from tunesmith.evaluation.served import ServedModel
 from tunesmith.export.parity import ParityReport, compute_logits, make_batches, measure_parity
+from tunesmith.features.files import read_split
 from tunesmith.kinds import Examples, find_kind, kind_module
 from tunesmith.modeling.base import ModelConfig, find_base
 from tunesmith.section import Section
@@ -85,7 +85,12 @@ def _export(
     trained = load_trained(candidate.folder, find_base(model).folder, examples, labels)
     expected = compute_logits(trained, batches)  # before merging, which changes the model in place
     served = ServedModel(
-        examples=examples, labels=labels, max_length=features.facts["max_length"], candidate=candidate.key
+        examples=examples,
+        labels=labels,
+        max_length=features.facts["max_length"],
+        on_overflow=features.facts["on_overflow"],
+        stride=features.facts["stride"],
+        candidate=candidate.key,
     )
     _save(merge(trained), features.folder / "tokenizer", served, target)
     formats = ["safetensors"]

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tunesmith.features.files import read_split
+
 if TYPE_CHECKING:
     import datasets
     import torch
@@ -61,7 +63,7 @@ def read_features(folder: Path, split: str) -> datasets.Dataset:
     from tunesmith.modeling.quiet import quiet_libraries
 
     quiet_libraries()
-    return datasets.Dataset.from_file(str(folder / f"{split}.arrow"))
+    return datasets.Dataset(read_split(folder, split))
 
 
 def make_collator(kind: Kind, pad_token_id: int) -> Collator:

@@ -1,32 +1,39 @@
-"""The encode stage: splits become features, and the tokenizer goes with them."""
+"""The encode stage: splits become features, chunk by chunk, and the tokenizer goes with them."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
-from tunesmith.errors import DataError, ModelError
+from tunesmith.data.chunked import ChunkedRows
+from tunesmith.errors import ModelError, UserError
+from tunesmith.features.chunks import Encoding, ensure_features
+from tunesmith.features.counts import Counts, add_up, as_facts, check_not_empty, describe, refuse_too_long
+from tunesmith.features.files import SPLITS, FeaturesFile, write_index
+from tunesmith.features.tokenizer_files import ensure_tokenizer
 from tunesmith.kinds import Examples, find_kind, kind_module
+from tunesmith.kinds.limit import Limit, OnOverflow
 from tunesmith.modeling.base import Base, ModelConfig, find_base
 from tunesmith.section import Section
+from tunesmith.store.chunks import Chunk, ChunkCache
 from tunesmith.store.derivation import Derivation, compose_ingredients
 from tunesmith.store.folder import FolderStore
 from tunesmith.store.ref import Facts, Ref
 
 log = logging.getLogger(__name__)
 
-SPLITS = ("train", "validation", "test")
 DEFAULT_MAX_LENGTH = 512
 """Attention costs grow with the square of the length, so a longer input has to be asked for."""
-CHUNK_ROWS = 1000
-"""Rows of a record batch: what datasets reads from the disk at once."""
+NUM_THREADS = 2
+"""Chunks that are encoded at a time: the tokenizer has threads of its own, and one chunk is read or written beside."""
+REPORT_SECONDS = 10.0
+"""How often the log says how far encoding is."""
 
 
 class TokenizeConfig(Section):
@@ -34,36 +41,86 @@ class TokenizeConfig(Section):
 
     max_length: int | None = Field(None, ge=2)
     """Tokens of the longest example, or of a block of text to generate; by default what the model takes, up to 512."""
+    on_overflow: OnOverflow = "truncate"
+    """What becomes of a row that is longer: `truncate` cuts its end (of a pair, of the longer text), `window` makes it
+    several examples, whose mean logits are its prediction, `drop` leaves it out, also of the test, `stop` refuses."""
+    stride: int = Field(0, ge=0)
+    """Tokens that two windows of one text share; only with `on_overflow: window`."""
+
+    @field_validator("stride")
+    @classmethod
+    def _has_effect(cls, stride: int, info: ValidationInfo) -> int:
+        policy, max_length = info.data.get("on_overflow"), info.data.get("max_length")
+        if stride and policy not in (None, "window"):
+            raise ValueError(f"has no effect with on_overflow: {policy}; remove it, or set on_overflow: window")
+        if max_length is not None and stride >= max_length:
+            raise ValueError(f"is {stride}, but a window of max_length {max_length} must move on; make it smaller")
+        return stride
 
 
-def derive_encode(splits: Ref, examples: Examples, model: ModelConfig, tokenize: TokenizeConfig) -> Derivation:
+def derive_encode(
+    splits: Ref, examples: Examples, model: ModelConfig, tokenize: TokenizeConfig, store: FolderStore
+) -> Derivation:
     """What the features of a split dataset are made of.
+
+    Args:
+        splits: The split artifact; in a plan it need not exist yet.
+        examples: The kind of task, and its columns.
+        model: The base model.
+        tokenize: How texts become token ids.
+        store: Where the chunks are kept; used only when the features are built.
 
     Raises:
         ModelError: The base model cannot be used, or takes fewer tokens than `tokenize.max_length`.
+        UserError: `tokenize.on_overflow` has no effect for this kind of task.
     """
     base = find_base(model)
-    max_length = compute_max_length(tokenize, base)
+    limit = find_limit(tokenize, examples, base)
     return Derivation(
         kind="encode",
         ingredients=compose_ingredients(
-            config={"examples": examples.key_fields(), "tokenize": {"max_length": max_length}},
+            config={"examples": examples.key_fields(), "tokenize": limit.model_dump(mode="json")},
             inputs={"splits": splits.key, "tokenizer": base.tokenizer_digest},
             code=(__name__, kind_module(examples)),
-            libraries=("tokenizers", "transformers"),
+            libraries=("numpy", "pyarrow", "tokenizers", "transformers"),
         ),
-        build=lambda folder: _build(folder, splits, examples, base, max_length),
+        build=lambda folder: _build(folder, splits, examples, base, limit, store),
     )
 
 
 def encode(splits: Ref, examples: Examples, model: ModelConfig, tokenize: TokenizeConfig, store: FolderStore) -> Ref:
     """Tokenize the splits for a base model; found in the store when it was done before.
 
+    Returns:
+        For each split `<split>.json` with the names of its files, the files, and `tokenizer/`.
+
     Raises:
-        DataError: A split has nothing to learn from, or a label is not in the set.
+        DataError: A split has nothing to learn from, a label is not in the set, or a row is too long where the recipe
+            says to stop.
         ModelError: The base model or its tokenizer cannot be used.
     """
-    return store.ensure(derive_encode(splits, examples, model, tokenize))
+    return store.ensure(derive_encode(splits, examples, model, tokenize, store))
+
+
+def find_limit(tokenize: TokenizeConfig, examples: Examples, base: Base) -> Limit:
+    """How long an example may be, and what becomes of a longer row.
+
+    Raises:
+        ModelError: The recipe asks for more tokens than the model takes, or windows could not move on.
+        UserError: What becomes of a longer row is asked for where no row is too long.
+    """
+    if not find_kind(examples).CUTS_TEXTS and tokenize.on_overflow != "truncate":
+        raise UserError(
+            f"tokenize.on_overflow: {tokenize.on_overflow} has no effect on {examples.kind}, which cuts no text short; "
+            "remove it"
+        )
+    max_length = compute_max_length(tokenize, base)
+    if tokenize.on_overflow == "window" and tokenize.stride >= max_length:
+        raise ModelError(
+            f"tokenize.stride is {tokenize.stride}, but an example has at most {max_length} tokens, and a window must "
+            "move on. Make it smaller."
+        )
+    return Limit(max_length=max_length, on_overflow=tokenize.on_overflow, stride=tokenize.stride)
 
 
 def compute_max_length(tokenize: TokenizeConfig, base: Base) -> int:
@@ -82,54 +139,63 @@ def compute_max_length(tokenize: TokenizeConfig, base: Base) -> int:
     return tokenize.max_length
 
 
-def _build(folder: Path, splits: Ref, examples: Examples, base: Base, max_length: int) -> Facts:
-    from tunesmith.modeling.tokenizer import load_tokenizer, pad_token_id
-
-    tokenizer = load_tokenizer(base.folder)
-    kind = find_kind(examples)
-    tables = {split: pq.read_table(splits.folder / f"{split}.parquet") for split in SPLITS}
-    labels = kind.find_labels(tables["train"], examples)
-    counts: dict[str, dict[str, int]] = {"num_examples": {}, "num_tokens": {}, "num_truncated": {}}
-    for split, table in tables.items():
-        features, counted = kind.encode(table, tokenizer, examples, labels, max_length)
-        _check_features(features, split, table.num_rows)
-        _check_ids(features, pad_token_id(tokenizer), base)
-        _write(folder / f"{split}.arrow", features)
-        _count(counts, split, {"num_examples": features.num_rows, **counted})
-    # The model will have seen nothing longer, so whoever loads this tokenizer cuts at the same length.
-    tokenizer.model_max_length = max_length
-    tokenizer.save_pretrained(folder / "tokenizer")
-    _log_truncation(counts, max_length)
-    return {**counts, "labels": list(labels), "max_length": max_length, "pad_token_id": pad_token_id(tokenizer)}
-
-
-def _count(counts: dict[str, dict[str, int]], split: str, counted: Mapping[str, int]) -> None:
-    for name, number in counted.items():
-        counts[name][split] = number
+def _build(folder: Path, splits: Ref, examples: Examples, base: Base, limit: Limit, store: FolderStore) -> Facts:
+    assert limit.max_length is not None
+    tokenizer = ensure_tokenizer(store.chunks, base, limit.max_length)
+    tokenizer.extract(folder / "tokenizer")
+    rows = {split: ChunkedRows.open(splits.folder, split) for split in SPLITS}
+    labels = find_kind(examples).find_labels(rows["train"], examples)
+    encoding = Encoding(examples, labels, limit, base.tokenizer_digest, tokenizer.load_encoder)
+    chunks = _encode_rows(rows, encoding, store.chunks)
+    for split, found in chunks.items():
+        _link(folder, split, found, store.chunks)
+    counts = {split: add_up(chunk.facts for chunk in found) for split, found in chunks.items()}
+    refuse_too_long(counts, limit)
+    for split, count in counts.items():
+        check_not_empty(split, count, limit)
+    _check_ids(counts.values(), tokenizer.pad_token_id, base)
+    log.info("encode: %s", describe(counts, limit))
+    return {
+        **as_facts(counts),
+        **limit.model_dump(mode="json"),
+        "labels": [*labels],
+        "pad_token_id": tokenizer.pad_token_id,
+    }
 
 
-def _check_features(features: pa.Table, split: str, num_rows: int) -> None:
-    if features.num_rows == 0:
-        raise DataError(
-            f"the {split} split has {num_rows} rows, too few for a single example. "
-            f"Add data, or give the {split} split a larger fraction in the recipe's split section."
-        )
+def _encode_rows(rows: Mapping[str, ChunkedRows], encoding: Encoding, cache: ChunkCache) -> dict[str, list[Chunk]]:
+    """The features of every chunk of every split."""
+    num_rows = sum(split.num_rows for split in rows.values())
+    num_done, reported = 0, time.monotonic()
+    found: dict[str, list[Chunk]] = {split: [] for split in rows}
+    with ThreadPoolExecutor(NUM_THREADS) as pool:
+        try:
+            for split, chunked in rows.items():
+                features = pool.map(partial(ensure_features, cache, encoding), chunked.chunks)
+                for rows_chunk, chunk in zip(chunked.chunks, features, strict=True):
+                    found[split].append(chunk)
+                    num_done += rows_chunk.num_rows
+                    if time.monotonic() - reported > REPORT_SECONDS:
+                        log.info("encode: %s of %s rows", f"{num_done:,}", f"{num_rows:,}")
+                        reported = time.monotonic()
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return found
 
 
-def _check_ids(features: pa.Table, padding: int, base: Base) -> None:
-    largest = max(padding, pc.max(pc.list_flatten(features["input_ids"])).as_py() or 0)
+def _link(folder: Path, split: str, chunks: Sequence[Chunk], cache: ChunkCache) -> None:
+    for chunk in {chunk.key: chunk for chunk in chunks}.values():
+        target = folder / chunk.path.name
+        if not target.exists():
+            cache.link(chunk, target)
+    files = [FeaturesFile(file=chunk.path.name, num_examples=int(chunk.facts["num_examples"])) for chunk in chunks]
+    write_index(folder, split, files)
+
+
+def _check_ids(counts: Iterable[Counts], padding: int, base: Base) -> None:
+    largest = max(padding, *(count.max_id for count in counts))
     if base.vocab_size is not None and largest >= base.vocab_size:
         raise ModelError(
             f"{base.folder}: the tokenizer gives the token id {largest}, but the model knows {base.vocab_size} ids: "
             "the two do not belong together. Put the tokenizer that the model was trained with in the folder."
         )
-
-
-def _write(path: Path, features: pa.Table) -> None:
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, features.schema) as stream:
-        stream.write_table(features.combine_chunks(), max_chunksize=CHUNK_ROWS)
-
-
-def _log_truncation(counts: Mapping[str, Mapping[str, Any]], max_length: int) -> None:
-    cut, total = (sum(counts[name].values()) for name in ("num_truncated", "num_examples"))
-    log.info("encode: %s examples, %s of them cut at %d tokens", f"{total:,}", f"{cut:,}", max_length)

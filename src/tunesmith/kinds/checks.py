@@ -31,13 +31,13 @@ def check_columns(table: pa.Table, required: Sequence[str], origins: Origins) ->
         )
 
 
-def check_not_empty(table: pa.Table) -> None:
-    """Refuse a table without rows.
+def check_not_empty(num_rows: int) -> None:
+    """Refuse data without rows.
 
     Raises:
         DataError: Says where the rows may have gone.
     """
-    if table.num_rows == 0:
+    if num_rows == 0:
         raise DataError("no rows are left; look at the transforms in the recipe's data section and at the files.")
 
 
@@ -92,6 +92,16 @@ def count_rows(number: int) -> str:
         ('1 row', '3 rows')
     """
     return f"{number} row" if number == 1 else f"{number} rows"
+
+
+def row_number(row: int) -> str:
+    """Where a row is, when no more is known than its number from 0.
+
+    Example:
+        >>> row_number(0)
+        'row 1'
+    """
+    return f"row {row + 1}"
 
 
 def _hint(name: str, present: Sequence[str]) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 
+from tunesmith.kinds.encoder import Encoder
+from tunesmith.kinds.limit import Limit
 from tunesmith.section import Section
 
 if TYPE_CHECKING:
@@ -23,6 +26,9 @@ AnyExamples = Any
 AnyModel = Any
 """A model of transformers, or a peft model around one; they share no class that has `config` and `save_pretrained`."""
 
+WINDOW = "window"
+"""The column of features that numbers the examples of one row."""
+
 LoadMetric = Callable[[str], Any]
 """Name -> a loaded `evaluate` module."""
 
@@ -32,6 +38,50 @@ class ExamplesSection(Section):
 
     kind: str
     """The kind of task."""
+
+
+class AllRows(Protocol):
+    """Rows on the disk, of which a column can be read."""
+
+    @property
+    def num_rows(self) -> int:
+        """How many rows there are."""
+
+    def read(self, columns: Sequence[str]) -> pa.Table:
+        """Some columns of all of them."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Rows as features.
+
+    Attributes:
+        features: A row an example: row_id, input_ids and what else the kind needs; where a row of the data makes
+            several examples, they stand together, numbered from 0 in the column `WINDOW`.
+        counts: num_rows, num_examples, num_tokens and so on, as `tokenize` names them; they add up over chunks.
+        too_long: The row ids of the first rows that are longer than the limit, and how many tokens they have.
+    """
+
+    features: pa.Table
+    counts: Mapping[str, int]
+    too_long: Sequence[tuple[str, int]]
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model that is ready to predict.
+
+    Attributes:
+        model: In eval mode, on the device.
+        tokenizer: Its tokenizer, to write text.
+        encoder: The same, to read text.
+        device: Where the model is.
+    """
+
+    model: AnyModel
+    tokenizer: PreTrainedTokenizerBase
+    encoder: Encoder
+    device: torch.device | str
 
 
 class Kind(Protocol):
@@ -45,6 +95,8 @@ class Kind(Protocol):
     """What a candidate is judged by unless the recipe says otherwise."""
     METRICS: Mapping[str, bool]
     """Name of a metric -> whether greater is better."""
+    CUTS_TEXTS: bool
+    """Whether a text that is longer than an example may be has to be cut: what `tokenize.on_overflow` is about."""
 
     def input_columns(self, examples: AnyExamples) -> tuple[str, ...]:
         """The columns that the model reads: what makes two rows the same example."""
@@ -53,24 +105,26 @@ class Kind(Protocol):
         """The columns without which there is no training."""
 
     def check_rows(self, table: pa.Table, examples: AnyExamples, origins: Origins) -> None:
-        """Refuse rows that cannot be trained on.
+        """Refuse rows that cannot be trained on; each for itself, so some of all rows will do, or none.
 
         Raises:
             DataError: What is wrong, where, and what to do.
         """
 
-    def find_labels(self, train: pa.Table, examples: AnyExamples) -> tuple[str, ...]:
-        """The label set in id order; empty for a kind without labels."""
+    def check_whole(self, rows: AllRows, examples: AnyExamples) -> None:
+        """Refuse rows that are each good, but of which nothing can be learned together.
+
+        Raises:
+            DataError: There are none, or all are of one class.
+        """
+
+    def find_labels(self, train: AllRows, examples: AnyExamples) -> tuple[str, ...]:
+        """The label set in id order, of the rows that train; empty for a kind without labels."""
 
     def encode(
-        self,
-        table: pa.Table,
-        tokenizer: PreTrainedTokenizerBase,
-        examples: AnyExamples,
-        labels: Sequence[str],
-        max_length: int,
-    ) -> tuple[pa.Table, Mapping[str, int]]:
-        """Features, one row an example, and the counts `num_tokens` and `num_truncated`."""
+        self, table: pa.Table, encoder: Encoder, examples: AnyExamples, labels: Sequence[str], limit: Limit
+    ) -> Encoded:
+        """Features of some rows, which have a `row_id`; they do not depend on any other rows."""
 
     def collate(self, rows: Sequence[Mapping[str, Any]], pad_token_id: int) -> dict[str, np.ndarray[Any, Any]]:
         """A batch of arrays of shape (num_rows, longest), or (num_rows,) for what is one number a row."""
@@ -81,7 +135,7 @@ class Kind(Protocol):
     def prediction_table(
         self, summary: Mapping[str, np.ndarray[Any, Any]], features: pa.Table, labels: Sequence[str]
     ) -> pa.Table:
-        """One row an example, in the order of the features."""
+        """One row for each row of the data that the features are of, in their order."""
 
     def compute_metrics(self, predictions: pa.Table, labels: Sequence[str], metric: LoadMetric) -> dict[str, float]:
         """Every metric of METRICS over a prediction table."""
@@ -96,13 +150,11 @@ class Kind(Protocol):
 
     def predict(
         self,
-        model: AnyModel,
-        tokenizer: PreTrainedTokenizerBase,
+        loaded: LoadedModel,
         rows: pa.Table,
         examples: AnyExamples,
         labels: Sequence[str],
-        *,
+        limit: Limit,
         batch_size: int,
-        device: torch.device | str,
     ) -> pa.Table:
-        """The columns to add to `rows`, in their order."""
+        """The columns to add to `rows`, in their order; null for a row that training left out as too long."""

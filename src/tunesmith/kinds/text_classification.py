@@ -12,13 +12,15 @@ import pyarrow.compute as pc
 from pydantic import field_validator
 
 from tunesmith.errors import DataError
-from tunesmith.kinds.checks import check_columns, check_no_nulls, check_not_empty, check_text, count_rows, describe_type
-from tunesmith.kinds.protocol import AnyModel, ExamplesSection, LoadMetric, Origins
-from tunesmith.kinds.tokens import cut_by_length, pad, take_rows, tokenize
+from tunesmith.kinds.checks import check_columns, check_no_nulls, check_not_empty, check_text, count_rows, row_number
+from tunesmith.kinds.encoder import Encoder
+from tunesmith.kinds.labels import as_text, check_members, find_ids, name_some
+from tunesmith.kinds.limit import Limit
+from tunesmith.kinds.protocol import WINDOW, AllRows, Encoded, ExamplesSection, LoadedModel, LoadMetric, Origins
+from tunesmith.kinds.tokens import TokenRows, cut_by_length, pad, take_rows, tokenize
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedTokenizerBase
 
 AUTO_CLASS = "AutoModelForSequenceClassification"
 PEFT_TASK_TYPE = "SEQ_CLS"
@@ -30,10 +32,7 @@ METRICS: Mapping[str, bool] = {
     "f1": True,
     "matthews_correlation": True,
 }
-MAX_WHOLE = 2.0**53
-"""From here on, a float cannot tell neighbouring whole numbers apart."""
-MAX_NAMED = 20
-"""Labels that an error names before it only counts them."""
+CUTS_TEXTS = True
 
 
 class TextClassification(ExamplesSection):
@@ -74,71 +73,71 @@ def required_columns(examples: TextClassification) -> tuple[str, ...]:
 
 
 def check_rows(table: pa.Table, examples: TextClassification, origins: Origins) -> None:
-    """Refuse rows that cannot be trained on.
+    """Refuse rows that cannot be trained on, each for itself.
 
     Raises:
-        DataError: A missing column, a missing value, a text that is none, a label that is none or outside the set,
-            or a single class.
+        DataError: A missing column, a missing value, a text that is none, a label that is none or outside the set.
     """
     check_columns(table, required_columns(examples), origins)
-    check_not_empty(table)
     for column in input_columns(examples):
         check_text(table, column, origins)
     check_no_nulls(table, examples.label, origins)
-    found = _as_text(table[examples.label], examples.label, origins)
+    found = as_text(table[examples.label], examples.label, origins)
     if examples.labels is not None:
-        _check_members(found, examples.labels, examples.label, origins)
-    classes = pc.unique(found).to_pylist()
-    if len(classes) < 2:
+        check_members(found, examples.labels, examples.label, origins)
+
+
+def check_whole(rows: AllRows, examples: TextClassification) -> None:
+    """Refuse rows of which nothing can be learned.
+
+    Raises:
+        DataError: There are none, or all are of one class.
+    """
+    check_not_empty(rows.num_rows)
+    classes = pc.unique(rows.read([examples.label])[examples.label])
+    if len(classes) == 1:
+        name = as_text(pa.chunked_array([classes]), examples.label, row_number)[0].as_py()
         raise DataError(
-            f"{origins(0)}: column {examples.label!r} has the value {classes[0]!r} in all of "
-            f"{count_rows(table.num_rows)}; with a single class there is nothing to learn. Add rows of another class."
+            f"column {examples.label!r} has the value {name!r} in all of {count_rows(rows.num_rows)}; with a single "
+            "class there is nothing to learn. Add rows of another class."
         )
 
 
-def find_labels(train: pa.Table, examples: TextClassification) -> tuple[str, ...]:
+def find_labels(train: AllRows, examples: TextClassification) -> tuple[str, ...]:
     """The label set in id order: the recipe's, or that of the train split, numbers by value and text by letter."""
     if examples.labels is not None:
         return examples.labels
-    column = train[examples.label]
-    labels = pc.unique(_as_text(column, examples.label, _row_number)).to_pylist()
-    if len(labels) < 2:
+    labels = train.read([examples.label])[examples.label]
+    found = pc.unique(as_text(labels, examples.label, row_number)).to_pylist()
+    if len(found) < 2:
         raise DataError(
-            f"the train split has no two labels in column {examples.label!r} (only {_name_some(labels) or 'none'}); "
+            f"the train split has no two labels in column {examples.label!r} (only {name_some(found) or 'none'}); "
             "add rows, or give the other splits smaller fractions in the recipe's split section."
         )
-    is_number = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
-    return tuple(sorted(labels, key=int if is_number else str))
+    is_number = pa.types.is_integer(labels.type) or pa.types.is_floating(labels.type)
+    return tuple(sorted(found, key=int if is_number else str))
 
 
 def encode(
-    table: pa.Table,
-    tokenizer: PreTrainedTokenizerBase,
-    examples: TextClassification,
-    labels: Sequence[str],
-    max_length: int,
-) -> tuple[pa.Table, dict[str, int]]:
-    """Tokenize each row, longest text cut first.
+    table: pa.Table, encoder: Encoder, examples: TextClassification, labels: Sequence[str], limit: Limit
+) -> Encoded:
+    """Tokenize each row, and cut it or leave it out as the limit says.
 
     Returns:
-        Columns row_id, input_ids, token_type_ids where the model has them, labels; and the counts.
+        Columns row_id, window where a row may make several examples, input_ids, token_type_ids where the model has
+        them, and labels, which each example of a row has.
 
     Raises:
         DataError: A label is not in the set.
+        ModelError: The limit leaves no room for a text.
     """
-    texts = table[examples.text]
-    rows = tokenize(tokenizer, texts, table[examples.text_pair] if examples.text_pair else None, max_length)
-    names = _as_text(table[examples.label], examples.label, _row_number)
-    ids = pc.index_in(names, value_set=pa.array(labels, pa.string()))
-    if ids.null_count:
-        first = pc.index(pc.is_null(ids), True).as_py()
-        raise DataError(
-            f"row {table['row_id'][first].as_py()}: column {examples.label!r} has the label {names[first].as_py()!r}, "
-            f"which no row of the train split has ({_name_some(labels)}). Add examples of it, or list all labels in "
-            "examples.labels."
-        )
-    columns = {"row_id": table["row_id"], **rows.columns(), "labels": ids.cast(pa.int64())}
-    return pa.table(columns), {"num_tokens": rows.num_tokens, "num_truncated": rows.num_truncated}
+    ids = find_ids(table, examples.label, labels)
+    rows = _tokenize(table, encoder, examples, limit)
+    names = table["row_id"].take(pa.array(rows.texts))
+    windows = {WINDOW: pa.array(rows.windows, pa.int32())} if limit.on_overflow == "window" else {}
+    columns = {"row_id": names, **windows, **rows.columns(), "labels": pa.array(ids[rows.texts], pa.int64())}
+    too_long = [(table["row_id"][row].as_py(), number) for row, number in rows.too_long.items()]
+    return Encoded(pa.table(columns), rows.counts, too_long)
 
 
 def collate(rows: Sequence[Mapping[str, Any]], pad_token_id: int) -> dict[str, np.ndarray[Any, Any]]:
@@ -162,12 +161,13 @@ def summarize(logits: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[s
 def prediction_table(
     summary: Mapping[str, np.ndarray[Any, Any]], features: pa.Table, labels: Sequence[str]
 ) -> pa.Table:
-    """Row by row: row_id, label, prediction, its probability, and the logits."""
-    logits = summary["logits"]
+    """Row by row: row_id, label, prediction, its probability, and the logits, the mean of those of its windows."""
+    firsts = _find_firsts(features)
+    logits = _average(summary["logits"], firsts)
     return pa.table(
         {
-            "row_id": features["row_id"],
-            "label": _names(features["labels"].to_numpy(), labels),
+            "row_id": features["row_id"].take(pa.array(firsts)),
+            "label": _names(features["labels"].to_numpy()[firsts], labels),
             **_predictions(logits, labels),
             "logits": pa.array(list(logits.astype(np.float32)), pa.list_(pa.float32())),
         }
@@ -194,87 +194,71 @@ def baseline_name(train_features: pa.Table, labels: Sequence[str]) -> str:
 
 
 def predict(
-    model: AnyModel,
-    tokenizer: PreTrainedTokenizerBase,
+    loaded: LoadedModel,
     rows: pa.Table,
     examples: TextClassification,
     labels: Sequence[str],
-    *,
+    limit: Limit,
     batch_size: int,
-    device: torch.device | str,
 ) -> pa.Table:
     """The label and its probability for each row.
 
     Args:
-        model: A model in eval mode, on `device`.
-        tokenizer: Its tokenizer; texts are cut at its `model_max_length`.
+        loaded: The model.
         rows: What to predict for; needs the text columns only.
         examples: Which columns hold the text.
         labels: The label set in id order.
-        batch_size: Rows that go through the model together.
-        device: Where the model is.
+        limit: What became of long rows in training; of several windows, the mean of the logits counts.
+        batch_size: Examples that go through the model together.
 
     Returns:
-        Columns prediction and probability, in the order of the rows.
+        Columns prediction and probability, in the order of the rows; null where training would have left a row out.
 
     Raises:
         DataError: A text column is missing, or is not text.
     """
     import torch
 
-    check_columns(rows, input_columns(examples), _row_number)
+    check_columns(rows, input_columns(examples), row_number)
     for column in input_columns(examples):
-        check_text(rows, column, _row_number)
-    pair = rows[examples.text_pair] if examples.text_pair else None
-    tokens = tokenize(tokenizer, rows[examples.text], pair, tokenizer.model_max_length)
-    logits = np.zeros((rows.num_rows, len(labels)), np.float32)
+        check_text(rows, column, row_number)
+    tokens = _tokenize(rows, loaded.encoder, examples, limit)
+    logits = np.zeros((len(tokens.texts), len(labels)), np.float32)
     for numbers in cut_by_length(tokens, batch_size):
-        batch = collate(take_rows(tokens, numbers), model.config.pad_token_id)
-        tensors = {name: torch.from_numpy(values).to(device) for name, values in batch.items()}
+        batch = collate(take_rows(tokens, numbers), loaded.model.config.pad_token_id)
+        tensors = {name: torch.from_numpy(values).to(loaded.device) for name, values in batch.items()}
         with torch.inference_mode():
-            logits[numbers] = model(**tensors).logits.float().cpu().numpy()
-    return pa.table(_predictions(logits, labels))
+            logits[numbers] = loaded.model(**tensors).logits.float().cpu().numpy()
+    firsts = np.flatnonzero(tokens.windows == 0)
+    found = pa.table(_predictions(_average(logits, firsts), labels))
+    places = pc.index_in(pa.array(np.arange(rows.num_rows)), value_set=pa.array(tokens.texts[firsts]))
+    return found.take(places)
 
 
-def _as_text(column: pa.ChunkedArray, name: str, origins: Origins) -> pa.ChunkedArray:
-    """Labels as text: 1 and 1.0 are "1", True is "true"."""
-    if pa.types.is_floating(column.type):
-        is_whole = pc.and_(pc.equal(pc.floor(column), column), pc.less(pc.abs(column), MAX_WHOLE))
-        first = pc.index(is_whole, False).as_py()
-        if first >= 0:
-            raise DataError(
-                f"{origins(first)}: column {name!r} has the value {column[first].as_py()!r}; text-classification needs "
-                "classes, not decimal numbers. Name the column with the class, or derive one with a function transform."
-            )
-        column = column.cast(pa.int64())
-    is_named = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
-    if not (is_named or pa.types.is_integer(column.type) or pa.types.is_boolean(column.type)):
-        raise DataError(
-            f"{origins(0)}: column {name!r} holds {describe_type(column.type)}; a label is text, a whole number or "
-            "true/false."
-        )
-    return column.cast(pa.string())
+def _tokenize(table: pa.Table, encoder: Encoder, examples: TextClassification, limit: Limit) -> TokenRows:
+    pairs = table[examples.text_pair] if examples.text_pair else None
+    return tokenize(encoder, table[examples.text], pairs, limit)
 
 
-def _check_members(found: pa.ChunkedArray, labels: Sequence[str], column: str, origins: Origins) -> None:
-    outside = pc.invert(pc.is_in(found, value_set=pa.array(labels, pa.string())))
-    number = pc.sum(outside).as_py()
-    if number:
-        first = pc.index(outside, True).as_py()
-        raise DataError(
-            f"{origins(first)}: column {column!r} has the label {found[first].as_py()!r}, which is not in "
-            f"examples.labels ({_name_some(labels)}); {count_rows(number)} of {len(found)} have such a label. "
-            "Add the label to the set, or correct the rows."
-        )
+def _find_firsts(features: pa.Table) -> np.ndarray[Any, Any]:
+    """The number of the first example of each row."""
+    if WINDOW not in features.column_names:
+        return np.arange(features.num_rows)
+    return np.flatnonzero(features[WINDOW].to_numpy() == 0)
 
 
-def _name_some(labels: Sequence[str]) -> str:
-    named = ", ".join(repr(label) for label in labels[:MAX_NAMED])
-    return named if len(labels) <= MAX_NAMED else f"{named} and {len(labels) - MAX_NAMED} more"
+def _average(logits: np.ndarray[Any, Any], firsts: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The mean over the examples of each row, shape (num_rows, num_labels)."""
+    if len(firsts) == len(logits):
+        return logits
+    numbers = np.diff([*firsts, len(logits)])
+    means: np.ndarray[Any, Any] = np.add.reduceat(logits.astype(np.float64), firsts, axis=0) / numbers[:, None]
+    return means.astype(np.float32)
 
 
 def _find_majority(train_features: pa.Table, labels: Sequence[str]) -> str:
-    counts = np.bincount(train_features["labels"].to_numpy(), minlength=len(labels))
+    ids = train_features["labels"].to_numpy()[_find_firsts(train_features)]
+    counts = np.bincount(ids, minlength=len(labels))
     return labels[int(counts.argmax())]
 
 
@@ -287,7 +271,3 @@ def _predictions(logits: np.ndarray[Any, Any], labels: Sequence[str]) -> dict[st
 
 def _names(ids: np.ndarray[Any, Any], labels: Sequence[str]) -> pa.Array:
     return pa.array([labels[number] for number in ids], pa.string())
-
-
-def _row_number(row: int) -> str:
-    return f"row {row + 1}"

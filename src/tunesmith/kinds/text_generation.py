@@ -10,8 +10,10 @@ import pyarrow as pa
 from pydantic import Field
 
 from tunesmith.errors import ModelError
-from tunesmith.kinds.checks import check_columns, check_not_empty, check_text
-from tunesmith.kinds.protocol import AnyModel, ExamplesSection, LoadMetric, Origins
+from tunesmith.kinds.checks import check_columns, check_not_empty, check_text, row_number
+from tunesmith.kinds.encoder import Encoder
+from tunesmith.kinds.limit import Limit
+from tunesmith.kinds.protocol import AllRows, Encoded, ExamplesSection, LoadedModel, LoadMetric, Origins
 from tunesmith.kinds.tokens import TokenRows, cut_by_length, fill, pad, take_rows, tokenize
 from tunesmith.section import NOT_IN_KEY
 
@@ -23,6 +25,8 @@ AUTO_CLASS = "AutoModelForCausalLM"
 PEFT_TASK_TYPE = "CAUSAL_LM"
 PRIMARY_METRIC = "perplexity"
 METRICS: Mapping[str, bool] = {"perplexity": False, "token_accuracy": True}
+CUTS_TEXTS = False
+NO_LIMIT = Limit(max_length=None)
 IGNORED = -100
 """The label of a position that is not learned: PyTorch's `ignore_index`, by the field's convention."""
 MIN_BLOCK_TOKENS = 2
@@ -57,37 +61,47 @@ def check_rows(table: pa.Table, examples: TextGeneration, origins: Origins) -> N
         DataError: A missing column, a missing value, or a text that is none.
     """
     check_columns(table, required_columns(examples), origins)
-    check_not_empty(table)
     check_text(table, examples.text, origins)
 
 
-def find_labels(train: pa.Table, examples: TextGeneration) -> tuple[str, ...]:
+def check_whole(rows: AllRows, examples: TextGeneration) -> None:
+    """Refuse data without rows.
+
+    Raises:
+        DataError: There are none.
+    """
+    check_not_empty(rows.num_rows)
+
+
+def find_labels(train: AllRows, examples: TextGeneration) -> tuple[str, ...]:
     """There are none: every token is predicted."""
     return ()
 
 
-def encode(
-    table: pa.Table,
-    tokenizer: PreTrainedTokenizerBase,
-    examples: TextGeneration,
-    labels: Sequence[str],
-    max_length: int,
-) -> tuple[pa.Table, dict[str, int]]:
-    """Join all texts, each with the end-of-text token behind it, and cut them in blocks of `max_length` tokens.
+def encode(table: pa.Table, encoder: Encoder, examples: TextGeneration, labels: Sequence[str], limit: Limit) -> Encoded:
+    """Join all texts, each with the end-of-text token behind it, and divide them in blocks of `max_length` tokens.
 
     Returns:
-        Columns row_id and input_ids; the last block may be shorter. And the counts: no text is cut short, but a single
-        token that is left over is not an example.
+        Columns row_id, which says where the block begins, as the row and the number of the token in it, and input_ids;
+        the last block may be shorter. No text is cut short, but a single token that is left over is not an example.
     """
-    rows = tokenize(tokenizer, table[examples.text], None, max_length=None)
-    ids = _end_each(rows, tokenizer.eos_token_id)
-    num_left_over = len(ids) % max_length
-    if num_left_over < MIN_BLOCK_TOKENS:
-        ids = ids[: len(ids) - num_left_over]
-    ends = [*range(max_length, len(ids), max_length), len(ids)] if len(ids) else []
-    blocks = pa.ListArray.from_arrays(pa.array([0, *ends], pa.int32()), ids)
-    names = pa.array([f"block-{number}" for number in range(len(blocks))], pa.string())
-    return pa.table({"row_id": names, "input_ids": blocks}), {"num_tokens": len(ids), "num_truncated": 0}
+    assert limit.max_length is not None
+    rows = tokenize(encoder, table[examples.text], None, NO_LIMIT)
+    ids, ends = _end_each(rows, encoder.eos_token_id)
+    num_tokens = len(ids)
+    if num_tokens % limit.max_length < MIN_BLOCK_TOKENS:
+        ids = ids[: num_tokens - num_tokens % limit.max_length]
+    starts = np.arange(0, len(ids), limit.max_length)
+    blocks = pa.ListArray.from_arrays(pa.array([*starts, len(ids)], pa.int32()), ids)
+    counts = {
+        **rows.counts,
+        "num_examples": len(blocks),
+        "num_tokens": len(ids),
+        "num_tokens_read": num_tokens,
+        "num_tokens_lost": num_tokens - len(ids),
+    }
+    names = _name_blocks(table["row_id"], starts, ends)
+    return Encoded(pa.table({"row_id": names, "input_ids": blocks}), counts, [])
 
 
 def collate(rows: Sequence[Mapping[str, Any]], pad_token_id: int) -> dict[str, np.ndarray[Any, Any]]:
@@ -161,25 +175,22 @@ def baseline_name(train_features: pa.Table, labels: Sequence[str]) -> str:
 
 
 def predict(
-    model: AnyModel,
-    tokenizer: PreTrainedTokenizerBase,
+    loaded: LoadedModel,
     rows: pa.Table,
     examples: TextGeneration,
     labels: Sequence[str],
-    *,
+    limit: Limit,
     batch_size: int,
-    device: torch.device | str,
 ) -> pa.Table:
     """Continue each text with the most likely tokens, up to `max_new_tokens` or the end of the text.
 
     Args:
-        model: A model in eval mode, on `device`.
-        tokenizer: Its tokenizer.
+        loaded: The model.
         rows: The texts to continue. Of one too long for the model, its end is read.
         examples: Which column holds the text, and how much to generate.
         labels: None; every kind is called alike.
+        limit: The length of a block in training; a prompt may be as long as the model takes.
         batch_size: Texts that are continued together.
-        device: Where the model is.
 
     Returns:
         The column prediction, in the order of the rows: the new text alone.
@@ -188,28 +199,23 @@ def predict(
         DataError: The text column is missing, or is not text.
         ModelError: `max_new_tokens` leaves no room for a prompt.
     """
-    check_columns(rows, input_columns(examples), _row_number)
-    check_text(rows, examples.text, _row_number)
-    prompts = tokenize(tokenizer, rows[examples.text], None, max_length=None)
-    room = _find_room(model, examples)
+    check_columns(rows, input_columns(examples), row_number)
+    check_text(rows, examples.text, row_number)
+    prompts = tokenize(loaded.encoder, rows[examples.text], None, NO_LIMIT)
+    room = _find_room(loaded, examples)
     texts = [""] * rows.num_rows
     for numbers in cut_by_length(prompts, batch_size):
-        cut = [_cut_prompt(row["input_ids"], tokenizer, room) for row in take_rows(prompts, numbers)]
-        for number, text in zip(numbers, _generate(model, tokenizer, cut, examples, device), strict=True):
+        cut = [_cut_prompt(row["input_ids"], loaded.tokenizer, room) for row in take_rows(prompts, numbers)]
+        for number, text in zip(numbers, _generate(loaded, cut, examples), strict=True):
             texts[number] = text
     return pa.table({"prediction": pa.array(texts, pa.string())})
 
 
-def _generate(
-    model: AnyModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[np.ndarray[Any, Any]],
-    examples: TextGeneration,
-    device: torch.device | str,
-) -> list[str]:
+def _generate(loaded: LoadedModel, prompts: Sequence[np.ndarray[Any, Any]], examples: TextGeneration) -> list[str]:
     import torch
     from transformers import GenerationConfig
 
+    model, tokenizer, device = loaded.model, loaded.tokenizer, loaded.device
     longest = max(len(prompt) for prompt in prompts)
     mask = np.array([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
     ids = np.full(mask.shape, model.config.pad_token_id, np.int64)
@@ -220,7 +226,7 @@ def _generate(
         max_new_tokens=examples.max_new_tokens,
         pad_token_id=model.config.pad_token_id,
         bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=_find_ends(model, tokenizer),
+        eos_token_id=_find_ends(loaded),
     )
     tensors = {"input_ids": torch.from_numpy(ids).to(device), "attention_mask": torch.from_numpy(mask).to(device)}
     with torch.inference_mode():
@@ -237,19 +243,34 @@ def _decode_new(tokenizer: PreTrainedTokenizerBase, prompt: np.ndarray[Any, Any]
     )
 
 
-def _find_ends(model: AnyModel, tokenizer: PreTrainedTokenizerBase) -> int | list[int] | None:
+def _find_ends(loaded: LoadedModel) -> int | list[int] | None:
     """The tokens that end a text: the model's own, else the tokenizer's."""
-    ends: int | list[int] | None = model.generation_config.eos_token_id
-    return ends if ends is not None else tokenizer.eos_token_id
+    ends: int | list[int] | None = loaded.model.generation_config.eos_token_id
+    return ends if ends is not None else loaded.encoder.eos_token_id
 
 
-def _end_each(rows: TokenRows, eos_token_id: int | None) -> np.ndarray[Any, Any]:
-    """The ids of all rows, each with the end-of-text token behind it unless the tokenizer has put it there."""
-    if eos_token_id is None:
-        return rows.input_ids
-    ends = rows.offsets[1:]
-    has_end = (rows.lengths > 0) & (rows.input_ids[np.maximum(ends - 1, 0)] == eos_token_id)
-    return np.insert(rows.input_ids, ends[~has_end], eos_token_id)
+def _end_each(rows: TokenRows, eos_token_id: int | None) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """The ids of all rows, each with the end-of-text token behind it unless the tokenizer has put it there.
+
+    Returns:
+        The ids, and where each row ends in them.
+    """
+    ends = rows.offsets[1:].astype(np.int64)
+    if eos_token_id is None or not len(rows.input_ids):
+        needs_end = np.full(len(ends), eos_token_id is not None)
+    else:
+        needs_end = (rows.lengths == 0) | (rows.input_ids[np.maximum(ends - 1, 0)] != eos_token_id)
+    added = ends[needs_end]
+    ids = rows.input_ids if eos_token_id is None else np.insert(rows.input_ids, added, eos_token_id)
+    return ids, ends + np.cumsum(needs_end)
+
+
+def _name_blocks(row_ids: pa.ChunkedArray, starts: np.ndarray[Any, Any], ends: np.ndarray[Any, Any]) -> pa.Array:
+    """The row that each block begins in, and the number of the token in it."""
+    owners = np.searchsorted(ends, starts, side="right")
+    offsets = starts - np.concatenate([[0], ends])[owners]
+    names = row_ids.take(pa.array(owners)).to_pylist()
+    return pa.array([f"{name}+{offset}" for name, offset in zip(names, offsets, strict=True)], pa.string())
 
 
 def _cut_prompt(
@@ -264,9 +285,9 @@ def _cut_prompt(
     return ids if room is None else ids[-room:]
 
 
-def _find_room(model: AnyModel, examples: TextGeneration) -> int | None:
+def _find_room(loaded: LoadedModel, examples: TextGeneration) -> int | None:
     """Tokens that a prompt may have; None where the model has no limit."""
-    limit = getattr(model.config, "max_position_embeddings", None)
+    limit = getattr(loaded.model.config, "max_position_embeddings", None)
     if limit is None:
         return None
     if examples.max_new_tokens >= limit:
@@ -275,7 +296,3 @@ def _find_room(model: AnyModel, examples: TextGeneration) -> int | None:
             f"included. Set it to {limit - 1} or less."
         )
     return int(limit) - examples.max_new_tokens
-
-
-def _row_number(row: int) -> str:
-    return f"row {row + 1}"

@@ -1,99 +1,89 @@
-"""From texts to token ids: in batches through the fast tokenizer's backend, one by one through a python one."""
+"""From texts to token ids of the right length, and from those to batches."""
 
 from __future__ import annotations
 
-import sys
-from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from tunesmith.errors import ModelError
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+from tunesmith.kinds.encoder import Encoder, Encodings
+from tunesmith.kinds.limit import Limit
+from tunesmith.kinds.overflow import Cut, check_room, cut_row
 
 BATCH_ROWS = 1000
 """Texts that go to the tokenizer together: enough for its threads, little memory. The ids do not depend on it."""
-
-Pieces = tuple[Sequence[int], Sequence[int], bool]
-"""Token ids, token type ids and whether the example was cut."""
+MAX_NAMED = 5
+"""Rows that are too long, of which the number and the length are kept."""
 
 
 @dataclass(frozen=True)
 class TokenRows:
-    """The token ids of a list of texts.
+    """The token ids of a list of texts, or of pairs.
 
     Attributes:
-        input_ids: The ids of all rows one after another, shape (num_tokens,).
+        input_ids: The ids of all examples one after another, shape (num_tokens,).
         token_type_ids: As many; None where the model has no token types.
-        offsets: Where each row begins, and the end; shape (num_rows + 1,).
-        num_truncated: Rows that were cut at the maximal length.
+        offsets: Where each example begins, and the end; shape (num_examples + 1,).
+        texts: The number of the text that each example is of, ascending; shape (num_examples,).
+        counts: num_rows, num_examples, num_tokens of the examples, num_tokens_read of the uncut rows; the rows longer
+            than the limit (num_overflowing), those of them that were cut short (num_truncated) and that are no example
+            (num_dropped), and the num_tokens_lost so.
+        too_long: The number of tokens of the first rows that are longer than the limit, by their number.
     """
 
     input_ids: np.ndarray[Any, Any]
     token_type_ids: np.ndarray[Any, Any] | None
     offsets: np.ndarray[Any, Any]
-    num_truncated: int
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens of all rows."""
-        return len(self.input_ids)
+    texts: np.ndarray[Any, Any]
+    counts: Mapping[str, int]
+    too_long: Mapping[int, int]
 
     @property
     def lengths(self) -> np.ndarray[Any, Any]:
-        """Tokens of each row, shape (num_rows,)."""
+        """Tokens of each example, shape (num_examples,)."""
         return np.diff(self.offsets)
 
+    @property
+    def windows(self) -> np.ndarray[Any, Any]:
+        """The number of each example among those of its text, shape (num_examples,)."""
+        return np.arange(len(self.texts)) - np.searchsorted(self.texts, self.texts)
+
     def columns(self) -> dict[str, pa.Array]:
-        """The rows as Arrow columns of type list<int32>."""
+        """The examples as Arrow columns, lists of int32 and of int8."""
         named = {"input_ids": self.input_ids, "token_type_ids": self.token_type_ids}
         return {name: pa.ListArray.from_arrays(self.offsets, ids) for name, ids in named.items() if ids is not None}
 
 
-def tokenize(
-    tokenizer: PreTrainedTokenizerBase, texts: pa.ChunkedArray, pairs: pa.ChunkedArray | None, max_length: int | None
-) -> TokenRows:
+def tokenize(encoder: Encoder, texts: pa.ChunkedArray, pairs: pa.ChunkedArray | None, limit: Limit) -> TokenRows:
     """Tokenize texts, or pairs of texts, with the model's special tokens.
 
     Args:
-        tokenizer: A tokenizer of transformers; it is not changed.
+        encoder: The model's tokenizer.
         texts: The texts, without nulls.
         pairs: The second texts, as many.
-        max_length: Tokens that a row may have; the longer text of a pair is cut first. None cuts nothing.
+        limit: How long an example may be, and what becomes of a longer row; `stop` is as `drop` here.
 
     Raises:
-        ModelError: `max_length` leaves no room beside the special tokens.
+        ModelError: The limit leaves no room beside the special tokens.
     """
-    num_special = tokenizer.num_special_tokens_to_add(pair=pairs is not None)
-    if max_length is not None and max_length <= num_special:
-        raise ModelError(
-            f"tokenize.max_length is {max_length}, but the tokenizer adds {num_special} special tokens to each "
-            f"example; it must be at least {num_special + 1}."
-        )
-    encode = _encode_fast if tokenizer.is_fast else _encode_slow
-    limit = sys.maxsize if max_length is None else max_length
-    input_ids, token_type_ids, offsets, num_truncated = array("i"), array("i"), array("i", [0]), 0
-    for ids, type_ids, is_cut in encode(tokenizer, texts, pairs, limit):
-        input_ids.extend(ids)
-        token_type_ids.extend(type_ids)
-        offsets.append(len(input_ids))
-        num_truncated += is_cut
-    has_types = "token_type_ids" in tokenizer.model_input_names
-    return TokenRows(
-        np.array(input_ids, np.int32),
-        np.array(token_type_ids, np.int32) if has_types else None,
-        np.array(offsets, np.int32),
-        num_truncated,
-    )
+    check_room(limit, encoder.num_special(is_pair=pairs is not None), is_pair=pairs is not None)
+    parts = list(_tokenize_batches(encoder, texts, pairs, limit))
+    lengths = np.concatenate([np.zeros(1, np.int64), *(part.lengths for part in parts)])
+    input_ids = np.concatenate([np.zeros(0, np.int32), *(part.input_ids for part in parts)])
+    types = np.concatenate([np.zeros(0, np.int8), *(part.types for part in parts)]) if encoder.has_types else None
+    numbers = np.concatenate([np.zeros(0, np.int64), *(part.texts for part in parts)])
+    too_long = [item for part in parts for item in part.too_long.items()]
+    own = [part.counts for part in parts]
+    counts = {"num_rows": len(texts), "num_examples": len(numbers), "num_tokens": len(input_ids)}
+    counts |= {name: sum(part[name] for part in own) for name in _COUNTS}
+    return TokenRows(input_ids, types, np.cumsum(lengths).astype(np.int32), numbers, counts, dict(too_long[:MAX_NAMED]))
 
 
 def take_rows(rows: TokenRows, numbers: np.ndarray[Any, Any]) -> list[dict[str, Any]]:
-    """Some rows, as a collator takes them."""
+    """Some examples, as a collator takes them."""
     taken = []
     for number in numbers:
         part = slice(rows.offsets[number], rows.offsets[number + 1])
@@ -105,7 +95,7 @@ def take_rows(rows: TokenRows, numbers: np.ndarray[Any, Any]) -> list[dict[str, 
 
 
 def cut_by_length(rows: TokenRows, batch_size: int) -> list[np.ndarray[Any, Any]]:
-    """Row numbers in batches of like length, longest first: a batch that does not fit in memory fails at once."""
+    """Example numbers in batches of like length, longest first: a batch too large for memory fails at once."""
     order = np.argsort(-rows.lengths, kind="stable")
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
@@ -133,60 +123,104 @@ def fill(
     return filled
 
 
-def _encode_fast(
-    tokenizer: PreTrainedTokenizerBase, texts: pa.ChunkedArray, pairs: pa.ChunkedArray | None, max_length: int
-) -> Iterator[Pieces]:
-    from tokenizers import Tokenizer
+_COUNTS = ("num_tokens_read", "num_overflowing", "num_truncated", "num_dropped", "num_tokens_lost")
 
-    # A copy, because the cut and the padding that a tokenizer.json may ask for are ours to decide. We cut ourselves:
-    # the backend also builds every overflowing window, for a pair of long texts their product (minutes, gigabytes).
-    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-    backend.no_truncation()
-    backend.no_padding()
-    keep_end = tokenizer.truncation_side == "left"
+
+@dataclass(frozen=True)
+class _Part:
+    """The examples of some rows."""
+
+    input_ids: np.ndarray[Any, Any]
+    types: np.ndarray[Any, Any]
+    lengths: np.ndarray[Any, Any]
+    texts: np.ndarray[Any, Any]
+    counts: Mapping[str, int]
+    too_long: Mapping[int, int]
+
+
+def _tokenize_batches(
+    encoder: Encoder, texts: pa.ChunkedArray, pairs: pa.ChunkedArray | None, limit: Limit
+) -> Iterator[_Part]:
     for start in range(0, len(texts), BATCH_ROWS):
-        batch = texts.slice(start, BATCH_ROWS).to_pylist()
-        if pairs is not None:
-            batch = list(zip(batch, pairs.slice(start, BATCH_ROWS).to_pylist(), strict=True))
-        for encoding in backend.encode_batch_fast(batch):
-            if len(encoding) <= max_length:
-                yield encoding.ids, encoding.type_ids, False
-            else:
-                kept = _find_kept(encoding.sequence_ids, max_length, keep_end=keep_end)
-                yield np.array(encoding.ids)[kept].tolist(), np.array(encoding.type_ids)[kept].tolist(), True
+        seconds = None if pairs is None else pairs.slice(start, BATCH_ROWS).to_pylist()
+        encodings = encoder.encode(texts.slice(start, BATCH_ROWS).to_pylist(), seconds)
+        yield _fit(encodings, encoder, limit, start)
 
 
-def _encode_slow(
-    tokenizer: PreTrainedTokenizerBase, texts: pa.ChunkedArray, pairs: pa.ChunkedArray | None, max_length: int
-) -> Iterator[Pieces]:
-    seconds = [None] * len(texts) if pairs is None else pairs.to_pylist()
-    for first, second in zip(texts.to_pylist(), seconds, strict=True):
-        row = tokenizer(first, second, truncation=False, return_token_type_ids=True)
-        is_cut = len(row["input_ids"]) > max_length
-        if is_cut:
-            row = tokenizer(first, second, truncation=True, max_length=max_length, return_token_type_ids=True)
-        yield row["input_ids"], row["token_type_ids"], is_cut
+def _fit(rows: Encodings, encoder: Encoder, limit: Limit, first: int) -> _Part:
+    """Examples within the limit.
 
-
-def _find_kept(sequence_ids: Sequence[int | None], max_length: int, *, keep_end: bool) -> np.ndarray[Any, Any]:
-    """Which tokens stay: all special ones, and of each text as many as `longest first` gives it."""
-    sequences = np.array([-1 if number is None else number for number in sequence_ids])
-    first, second = np.flatnonzero(sequences == 0), np.flatnonzero(sequences == 1)
-    special = np.flatnonzero(sequences == -1)
-    num_first, num_second = _share(len(first), len(second), max_length - len(special))
-    if keep_end:
-        parts = (special, first[len(first) - num_first :], second[len(second) - num_second :])
-    else:
-        parts = (special, first[:num_first], second[:num_second])
-    return np.sort(np.concatenate(parts))
-
-
-def _share(first: int, second: int, room: int) -> tuple[int, int]:
-    """How many tokens of each text fit in `room`: the longer is cut until both are equal, then both are cut.
-
-    Example:
-        >>> _share(10, 2, 8), _share(10, 10, 9), _share(3, 10, 9)
-        ((6, 2), (4, 5), (3, 6))
+    Args:
+        rows: Uncut rows.
+        encoder: Says how it cuts.
+        limit: The limit.
+        first: The number of the first row.
     """
-    shorter = min(first, second, room // 2)
-    return (room - shorter, shorter) if first > second else (shorter, room - shorter)
+    types = np.zeros(0, np.int8) if rows.token_type_ids is None else rows.token_type_ids
+    longest = np.iinfo(np.int64).max if limit.max_length is None else limit.max_length
+    long_rows = np.flatnonzero(rows.lengths > longest)
+    texts = first + np.arange(len(rows.lengths))
+    if not len(long_rows):
+        return _Part(rows.input_ids, types, rows.lengths, texts, _count(rows, {}), {})
+    cuts = {
+        int(row): cut_row(
+            int(rows.lengths[row]),
+            rows.find_texts(int(row)),
+            limit,
+            keeps_end=encoder.keeps_end,
+            favors_first=encoder.favors_first,
+        )
+        for row in long_rows
+    }
+    places, lengths, numbers = _arrange(rows.lengths, cuts)
+    return _Part(
+        rows.input_ids[places],
+        types[places] if rows.token_type_ids is not None else types,
+        lengths,
+        texts[numbers],
+        _count(rows, cuts),
+        {int(texts[row]): int(rows.lengths[row]) for row in long_rows[:MAX_NAMED]},
+    )
+
+
+def _arrange(
+    lengths: np.ndarray[Any, Any], cuts: Mapping[int, Cut]
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """The places of all tokens that stay, the length of each example, and the number of the row that it is of."""
+    ends = np.cumsum(lengths)
+    starts = ends - lengths
+    runs: list[tuple[int, int]] = []
+    sizes: list[Any] = []
+    numbers: list[Any] = []
+    done = 0
+    for row, cut in cuts.items():
+        begin = int(starts[row])
+        runs.append((int(starts[done]), begin))
+        runs += [(begin + start, begin + stop) for example in cut.examples for start, stop in example]
+        sizes += [lengths[done:row], [sum(stop - start for start, stop in example) for example in cut.examples]]
+        numbers += [np.arange(done, row), [row] * len(cut.examples)]
+        done = row + 1
+    if done < len(lengths):
+        runs.append((int(starts[done]), int(ends[-1])))
+        sizes.append(lengths[done:])
+        numbers.append(np.arange(done, len(lengths)))
+    return _expand(runs), np.concatenate(sizes).astype(np.int64), np.concatenate(numbers).astype(np.int64)
+
+
+def _expand(runs: Sequence[tuple[int, int]]) -> np.ndarray[Any, Any]:
+    """All places of some runs, one after another."""
+    bounds = np.array(runs, np.int64).reshape(-1, 2)
+    sizes = bounds[:, 1] - bounds[:, 0]
+    shifts = bounds[:, 0] - (np.cumsum(sizes) - sizes)
+    places: np.ndarray[Any, Any] = np.arange(int(sizes.sum())) + np.repeat(shifts, sizes)
+    return places
+
+
+def _count(rows: Encodings, cuts: Mapping[int, Cut]) -> dict[str, int]:
+    return {
+        "num_tokens_read": len(rows.input_ids),
+        "num_overflowing": len(cuts),
+        "num_truncated": sum(1 for cut in cuts.values() if cut.examples and cut.num_lost),
+        "num_dropped": sum(1 for cut in cuts.values() if not cut.examples),
+        "num_tokens_lost": sum(cut.num_lost for cut in cuts.values()),
+    }

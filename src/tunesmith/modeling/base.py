@@ -214,7 +214,7 @@ def _find_in_package(package: str, folder: str) -> Path:
 
 
 def _fetch(name: str, revision: str | None) -> Path:
-    import httpx
+    import httpx2
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
@@ -231,7 +231,7 @@ def _fetch(name: str, revision: str | None) -> Path:
             f"model.base: the Hub has no public model {name!r}. "
             f"Correct the name, or write './{name}' for a folder beside the recipe."
         ) from error
-    except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
+    except (HfHubHTTPError, httpx2.HTTPError, OSError) as error:
         raise ModelError(
             f"model.base: {name!r} is not on this machine, and the Hub could not be reached. Try again with a network, "
             f"write './{name}' for a folder beside the recipe, or name an installed package: 'package:my_models/tiny'."

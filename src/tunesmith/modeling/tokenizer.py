@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import ModelError
+from tunesmith.kinds.encoder import FastEncoder, PythonEncoder
 from tunesmith.modeling.base import check_tokenizer_files, read_json
 from tunesmith.modeling.quiet import quiet_libraries
 
@@ -43,6 +44,27 @@ def pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
     """The id that fills up a batch: the padding token, else the end-of-text token, else 0; it is masked anyway."""
     ids = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
     return int(next(number for number in ids if number is not None))
+
+
+def make_encoder(tokenizer: PreTrainedTokenizerBase) -> FastEncoder | PythonEncoder:
+    """The encoder of a tokenizer, with exactly its ids; the tokenizer is not changed."""
+    facts = describe_encoder(tokenizer)
+    if not tokenizer.is_fast:
+        return PythonEncoder(tokenizer, **facts)
+    return FastEncoder.from_json(tokenizer.backend_tokenizer.to_str(), **facts)
+
+
+def describe_encoder(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """What an encoder must know beside a tokenizer.json, as JSON values."""
+    facts = {
+        "pad_token_id": pad_token_id(tokenizer),
+        "eos_token_id": tokenizer.eos_token_id,
+        "has_types": "token_type_ids" in tokenizer.model_input_names,
+        "keeps_end": tokenizer.truncation_side == "left",
+    }
+    if tokenizer.is_fast:
+        facts["splits_special_tokens"] = bool(tokenizer.split_special_tokens)
+    return facts
 
 
 def first_line(error: Exception) -> str:

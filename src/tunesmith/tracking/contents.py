@@ -13,6 +13,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tunesmith.report.profile_page import TABLES
 from tunesmith.store.ref import Ref
 from tunesmith.tracking.client import settle
 from tunesmith.tracking.record import RecipeRecord
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 EXPORT_TAG = "tunesmith.export"
 """The key of the export whose files the run holds; set when the last of them is there."""
+
+TABLES_TAG = "mlflow.loggedArtifacts"
+"""MLflow's tag on which artifacts are tables; its own `log_table` adds rows to a table that is there, at each call."""
 
 MAX_DIGEST_LENGTH = 36
 """MLflow's limit on the characters of a dataset's digest."""
@@ -71,6 +75,16 @@ def log_files(
             if (ref.folder / name).is_file():
                 shutil.copyfile(ref.folder / name, files / name)
         client.log_artifacts(run.info.run_id, folder)
+
+
+def log_profile(client: MlflowClient, run: Run, folder: Path) -> None:
+    """Upload the profile of the rows as `profile/`: its document, tables that MLflow shows as such, and pictures."""
+    if not folder.is_dir():
+        return
+    client.log_artifacts(run.info.run_id, str(folder), folder.name)
+    tables = [{"path": f"{folder.name}/{name}", "type": "table"} for name in TABLES]
+    if run.data.tags.get(TABLES_TAG) != json.dumps(tables):
+        settle(lambda: client.set_tag(run.info.run_id, TABLES_TAG, json.dumps(tables)))
 
 
 def ensure_model_files(client: MlflowClient, run: Run, exported: Ref) -> None:

@@ -8,16 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tunesmith.data.earlier import find_earlier_profiles, find_truncation
+from tunesmith.data.profile import read_profile
 from tunesmith.report.curve import draw_loss_png, read_metric_rows
+from tunesmith.report.profile_page import FOLDER as PROFILE_FOLDER
+from tunesmith.report.profile_page import write_profile
 from tunesmith.store.derivation import Derivation, compose_ingredients
 from tunesmith.store.folder import FolderStore
 from tunesmith.store.ref import Facts, Ref
 from tunesmith.tracking.candidate_run import RowLog, log_final_metrics, open_run
 from tunesmith.tracking.client import exclusive, mlflow_client
 from tunesmith.tracking.config import RegistryConfig, TrackingConfig, registry_identity
-from tunesmith.tracking.contents import ensure_model_files, log_dataset, log_files
+from tunesmith.tracking.contents import ensure_model_files, log_dataset, log_files, log_profile
 from tunesmith.tracking.record import RecipeRecord
-from tunesmith.tracking.registry import DECISION_TAG, RegisteredVersion, has_version
+from tunesmith.tracking.registry import DECISION_TAG, RegisteredVersion, has_version, read_version
 from tunesmith.tracking.versions import ensure_version, promote
 
 if TYPE_CHECKING:
@@ -41,6 +45,7 @@ def derive_register(
     tracking: TrackingConfig,
     *,
     flow_run_id: str | None = None,
+    store: FolderStore | None = None,
 ) -> Derivation:
     """Describe the registration of a candidate.
 
@@ -54,8 +59,9 @@ def derive_register(
         registry: The registered model.
         tracking: Where MLflow is.
         flow_run_id: The Prefect flow run that asks, for a tag of the run.
+        store: Where earlier snapshots are, which the rows are compared with; in no key, as nothing is derived of it.
     """
-    sources = _Sources(candidate, report, decision, exported, snapshot, record, registry, tracking, flow_run_id)
+    sources = _Sources(candidate, report, decision, exported, snapshot, record, registry, tracking, flow_run_id, store)
     inputs = {
         "candidate": candidate.key,
         "report": report.key,
@@ -96,7 +102,16 @@ def register(
     """
     return store.ensure(
         derive_register(
-            candidate, report, decision, exported, snapshot, record, registry, tracking, flow_run_id=flow_run_id
+            candidate,
+            report,
+            decision,
+            exported,
+            snapshot,
+            record,
+            registry,
+            tracking,
+            flow_run_id=flow_run_id,
+            store=store,
         )
     )
 
@@ -114,6 +129,7 @@ class _Sources:
     registry: RegistryConfig
     tracking: TrackingConfig
     flow_run_id: str | None
+    store: FolderStore | None
 
     def is_registered(self, ref: Ref) -> bool:
         return has_version(self.candidate.key, int(ref.facts["version"]), self.registry, self.tracking)
@@ -126,15 +142,35 @@ class _Sources:
             loss_curve = draw_loss_png(read_metric_rows(self.candidate.folder / "metrics.jsonl"))
             (folder / LOSS_CURVE).write_bytes(loss_curve)
             log_files(client, run, self.record, loss_curve, self.report, self.decision, self.exported)
+            warnings = self._profile(client, folder)
+            log_profile(client, run, folder / PROFILE_FOLDER)
             ensure_model_files(client, run, self.exported)
             with exclusive(self.tracking):
                 version = self._register(client, run)
             if run.info.status != "FINISHED":
                 client.set_terminated(run.info.run_id)
-        facts = self._facts(version, run)
+        facts = {**self._facts(version, run), "drift_warnings": [*warnings]}
         (folder / VERSION_FILE).write_text(json.dumps(facts, indent=1), encoding="utf-8")
         log.info("register: %s%s", version.uri, "".join(f" @{alias}" for alias in version.aliases))
         return facts
+
+    def _profile(self, client: MlflowClient, folder: Path) -> tuple[str, ...]:
+        """Write the profile of the rows, and their drift against those of earlier runs; gives what it warns of."""
+        profile = read_profile(self.snapshot.folder)
+        if profile is None or self.store is None:
+            return ()
+        truncation = find_truncation(self.store, self.snapshot.key, self.candidate.key)
+        earlier = find_earlier_profiles(self.store, self.snapshot.key, self._champion_digest(client))
+        labels = self.snapshot.facts.get("label_columns", ())
+        return write_profile(folder, profile.model_copy(update={"truncation": truncation}), earlier, labels)
+
+    def _champion_digest(self, client: MlflowClient) -> str | None:
+        """The rows behind the champion that the decision compared with: who is it later does not matter."""
+        champion = self.decision.facts.get("champion")
+        if champion is None or champion["key"] is None:
+            return None
+        version = read_version(client, self.registry, champion["key"])
+        return None if version is None else version.data_digest
 
     def _log_metrics(self, client: MlflowClient, run: Run) -> None:
         RowLog(run).write(client, read_metric_rows(self.candidate.folder / "metrics.jsonl"))

@@ -12,6 +12,7 @@ import torch
 
 from tunesmith.features.batching import make_collator, read_features
 from tunesmith.kinds import find_kind
+from tunesmith.kinds.protocol import WINDOW
 from tunesmith.modeling.load import build_model
 from tunesmith.training.job import Job
 from tunesmith.training.schedule import Schedule
@@ -55,7 +56,7 @@ def prepare(job: Job) -> Prepared:
     Raises:
         ModelError: The base model cannot be trained for this kind of task.
     """
-    train, validation = (_without_row_ids(read_features(job.features, split)) for split in ("train", "validation"))
+    train, validation = (_without_origins(read_features(job.features, split)) for split in ("train", "validation"))
     model = build_model(job.base, job.examples, job.labels, job.lora, job.train.seed)
     return Prepared(
         model=model,
@@ -85,5 +86,6 @@ def _rows(features: datasets.Dataset, rows: np.ndarray[Any, Any]) -> Sequence[Ma
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
-def _without_row_ids(features: datasets.Dataset) -> datasets.Dataset:
-    return features.remove_columns([name for name in ("row_id",) if name in features.column_names])
+def _without_origins(features: datasets.Dataset) -> datasets.Dataset:
+    """What a model is trained on, without the columns that say where it is from."""
+    return features.remove_columns([name for name in ("row_id", WINDOW) if name in features.column_names])

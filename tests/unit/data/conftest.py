@@ -3,36 +3,81 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
-from tunesmith.data.files import find_files
-from tunesmith.data.origins import Rows
-from tunesmith.data.readers import read_files
-from tunesmith.data.sources import DataConfig
+from tunesmith.data.blocks import Block
+from tunesmith.data.column_types import combine
+from tunesmith.data.files import SourceFile, find_local_files, tell_apart
+from tunesmith.data.origins import Origins, Rows
+from tunesmith.data.readers import read_file
+from tunesmith.data.sources import DataConfig, FilesSource
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> Callable[..., DataConfig]:
-    """A data section as a recipe in `tmp_path` would give it."""
+def source(tmp_path: Path) -> Callable[..., FilesSource]:
+    """The only source of a recipe in `tmp_path`."""
 
-    def build(*files: str, **options: Any) -> DataConfig:
-        section = json.dumps({"files": files, **options})
-        return DataConfig.model_validate_json(section, context={"folder": tmp_path})
+    def build(*files: str, **options: Any) -> FilesSource:
+        section = json.dumps({"sources": [{"files": files, **options}]})
+        [found] = DataConfig.model_validate_json(section, context={"folder": tmp_path}).sources
+        assert isinstance(found, FilesSource)
+        return found
 
     return build
 
 
 @pytest.fixture
-def read(tmp_path: Path, config: Callable[..., DataConfig]) -> Callable[..., Rows]:
+def write(tmp_path: Path) -> Callable[[str, str | bytes], Path]:
+    """Writes a file of `tmp_path`."""
+
+    def write_file(name: str, content: str | bytes) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    return write_file
+
+
+@pytest.fixture
+def find(
+    write: Callable[..., Path], source: Callable[..., FilesSource]
+) -> Callable[..., tuple[SourceFile, FilesSource]]:
+    """Writes one file, and finds it again."""
+
+    def find_file(name: str, content: str | bytes, **options: Any) -> tuple[SourceFile, FilesSource]:
+        write(name, content)
+        found = source(name, **options)
+        [file] = tell_apart(find_local_files(found.files, found))
+        return file, found
+
+    return find_file
+
+
+@pytest.fixture
+def read(find: Callable[..., tuple[SourceFile, FilesSource]]) -> Callable[..., Rows]:
     """Writes one file and reads it."""
 
-    def read_file(name: str, content: str | bytes, **options: Any) -> Rows:
-        (tmp_path / name).write_bytes(content.encode() if isinstance(content, str) else content)
-        section = config(name, **options)
-        return read_files(find_files(section), section).rows
+    def read_all(name: str, content: str | bytes, **options: Any) -> Rows:
+        file, found = find(name, content, **options)
+        return join_blocks([*read_file(file, found)], file)
 
-    return read_file
+    return read_all
+
+
+def join_blocks(blocks: Sequence[Block], file: SourceFile) -> Rows:
+    """All rows of a file, each column as the type of its values."""
+    names = dict.fromkeys(name for block in blocks for name in block.columns)
+    columns = {name: combine([_column(block, name) for block in blocks]) for name in names}
+    numbers = np.concatenate([np.asarray(block.numbers, dtype=np.int64) for block in blocks])
+    return Rows(pa.table(columns), Origins((file.prefix,), np.zeros(len(numbers), dtype=np.int32), numbers))
+
+
+def _column(block: Block, name: str) -> pa.Array:
+    return block.columns.get(name, pa.nulls(len(block.numbers)))

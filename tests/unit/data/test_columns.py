@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tunesmith.data.columns import CARRIED, combine, from_arrow, from_values, refuse_carried, settle, to_values
+from tunesmith.data.column_types import combine, settle
+from tunesmith.data.columns import CARRIED, from_arrow, from_values, refuse_carried, to_values
 from tunesmith.errors import DataError
 
 

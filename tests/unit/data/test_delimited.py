@@ -72,7 +72,7 @@ def test_gzipped_reads_the_same(read):
         ('text,label\n"a\nb"c,d\n', r"a\.csv:2: .* on line 3"),
         ("text,text\na,b\n", r"a\.csv:1: the header names 'text' twice"),
         (",text\n0,b\n", r"a\.csv:1: field 1 of the header has no name.*index=False"),
-        ("text;label\na;b\n", r"a\.csv:1: one column.*Set data\.delimiter.*';'"),
+        ("text;label\na;b\n", r"a\.csv:1: one column.*Set the source's delimiter.*';'"),
         ("text,label\na,b\nc\0,d\n", r"a\.csv:3: a NUL byte"),
         ("te\0xt,label\na,b\n", r"a\.csv:1: a NUL byte"),
         ("text,label\na\0b\n", r"a\.csv:2: a NUL byte"),
@@ -85,4 +85,30 @@ def test_what_cannot_be_read_is_refused_with_its_line(read, content, expected):
 
 def test_an_unclosed_quote_is_found_in_a_file_of_any_size(read):
     with pytest.raises(DataError, match=r"a\.csv:10002: a double quote is opened"):
-        read("a.csv", "text\n" + "fine\n" * 10_000 + '"open\n' + "x" * (1 << 24) + "\nfine\n")
+        read("a.csv", "text\n" + "fine\n" * 10_000 + '"open\n' + f"{'x' * 1023}\n" * (1 << 14) + "fine\n")
+
+
+def test_a_header_line_can_be_read_past(read):
+    rows = read("a.tsv", "Quality\t#1 String\n1\ta\n", header=True, columns=["label", "text"])
+    assert rows.table.to_pydict() == {"label": [1], "text": ["a"]}
+    assert rows.origins(0) == "a.tsv:2"
+    with pytest.raises(DataError, match=r"a\.csv:1: the header has 1 fields, \[\"x\"\], but .* are 2: label, text"):
+        read("a.csv", "x\n1\n", header=True, columns=["label", "text"])
+
+
+def test_columns_may_be_given_with_the_word_that_there_is_no_header(read):
+    assert read("a.csv", "1,a\n", header=False, columns=["n", "text"]).table.to_pydict() == {"n": [1], "text": ["a"]}
+
+
+def test_of_several_mistakes_the_first_in_the_file_is_named(read):
+    with pytest.raises(DataError, match=r"a\.csv:2: expected 2"):
+        read("a.csv", 'text,label\na\n"open,b\n')
+    with pytest.raises(DataError, match=r"a\.csv:2: a NUL"):
+        read("a.csv", "text,label\na,\0\nb\n")
+    with pytest.raises(DataError, match=r"a\.csv:2: a NUL"):
+        read("a.csv", "text,label\na,\0\n\0,b\n")
+
+
+def test_more_columns_than_any_table_has_are_refused(read):
+    with pytest.raises(DataError, match=r"a\.csv:1: 10,001 columns; there may be 10,000.*turn it"):
+        read("a.csv", ",".join(f"c{i}" for i in range(10_001)) + "\n")

@@ -4,8 +4,7 @@ from types import ModuleType
 
 import pytest
 
-from tunesmith.data.functions import call_with_rows, function_digest
-from tunesmith.data.transforms import FunctionOptions
+from tunesmith.data.functions import FunctionOptions, function_digest, open_function
 from tunesmith.errors import DataError
 
 
@@ -20,8 +19,9 @@ def function(tmp_path):
     return build
 
 
-def call(options, *rows):
-    return call_with_rows(options, rows, lambda row: f"rows.csv:{row + 2}")
+def call(options, row):
+    with open_function(options) as function:
+        return function.call(row)
 
 
 def test_a_function_beside_the_recipe_may_import_its_neighbours_even_late(tmp_path, function, monkeypatch):
@@ -35,7 +35,7 @@ def test_a_function_beside_the_recipe_may_import_its_neighbours_even_late(tmp_pa
         "    return {'text': upper(row['text']) + MARK}\n"
     )
     before = set(sys.modules), list(sys.meta_path), list(sys.path)
-    assert call(options, {"text": "a"}) == [{"text": "A!"}]
+    assert call(options, {"text": "a"}) == {"text": "A!"}
     assert (set(sys.modules), sys.meta_path, sys.path) == before
     assert not (tmp_path / "__pycache__").exists()
 
@@ -46,16 +46,16 @@ def test_a_function_may_lie_in_a_package_beside_the_recipe(tmp_path, function):
     (tmp_path / "mine/words.py").write_text("MARK = '?'")
     (tmp_path / "mine/fixing.py").write_text("from .words import MARK\ndef fix(row): return {'text': MARK}")
     options = function("", path="mine.fixing:fix")
-    assert call(options, {"text": "a"}) == [{"text": "?"}]
+    assert call(options, {"text": "a"}) == {"text": "?"}
     before = function_digest(options)
     (tmp_path / "mine/words.py").write_text("MARK = '.'")
-    assert call(options, {"text": "a"}) == [{"text": "."}]
+    assert call(options, {"text": "a"}) == {"text": "."}
     assert function_digest(options) != before
 
 
 def test_an_installed_function_is_found_and_its_package_shapes_the_digest():
     copying, dumping = (FunctionOptions(path=path, folder="/") for path in ("copy:copy", "json.encoder:undefined"))
-    assert call(copying, {"text": "a"}) == [{"text": "a"}]
+    assert call(copying, {"text": "a"}) == {"text": "a"}
     assert len({function_digest(copying), function_digest(dumping)}) == 2
     with pytest.raises(DataError, match=r"encoder\.py has no function 'undefined'"):
         call(dumping, {"text": "a"})
@@ -85,22 +85,22 @@ def test_the_digest_does_not_depend_on_the_folder(tmp_path, function):
 
 def test_an_edited_function_is_used_at_once(function, monkeypatch):
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
-    assert call(function("def fix(row): return {'n': 1}"), {}) == [{"n": 1}]
-    assert call(function("def fix(row): return {'n': 2}"), {}) == [{"n": 2}]
+    assert call(function("def fix(row): return {'n': 1}"), {}) == {"n": 1}
+    assert call(function("def fix(row): return {'n': 2}"), {}) == {"n": 2}
+
+
+def test_a_module_runs_once_for_each_version_of_its_source(tmp_path, function):
+    (tmp_path / "words.py").write_text("COUNT = []")
+    options = function("from words import COUNT\ndef fix(row):\n    COUNT.append(row)\n    return len(COUNT)")
+    assert [call(options, {}), call(options, {}), call(options, {})] == [1, 2, 3]
+    (tmp_path / "words.py").write_text("COUNT = [0]")
+    assert call(options, {}) == 2
+    assert "words" not in sys.modules
 
 
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
-        (
-            "def fix(row):\n    return {'n': int(row['text'])}",
-            r"rows\.csv:3: function cleaning:fix raised ValueError: invalid literal.*'b' \(cleaning\.py:2\)\. Correct",
-        ),
-        ("def fix(row): return row['txet']", r"rows\.csv:2: function cleaning:fix raised KeyError: 'txet'"),
-        ("def fix(row): return [row]", r"rows\.csv:2: function cleaning:fix returned \[\{.*must return a dict"),
-        ("def fix(row): return {1: 2}", "must return a dict with the columns' names as keys"),
-        ("def fix(row): return {}", "must return a dict"),
-        ("def fix(row): return {1, 2}", "must return a dict"),
         ("def clean(row): return row", r"has no function 'fix' \(functions present: clean\)"),
         ("fix = 3", r"has no function 'fix' \(functions present: none\)"),
         ("import nowhere_at_all", r"importing cleaning raised ModuleNotFoundError: .* \(cleaning\.py:1\)"),
@@ -108,9 +108,9 @@ def test_an_edited_function_is_used_at_once(function, monkeypatch):
         ("def fix(row)\n    return row", r"cleaning\.py:1: not Python: expected ':'"),
     ],
 )
-def test_what_goes_wrong_in_a_function_is_told_with_its_place(function, source, expected):
+def test_what_cannot_be_imported_is_told_with_its_place(function, source, expected):
     with pytest.raises(DataError, match=expected):
-        call(function(source), {"text": "1"}, {"text": "b"})
+        call(function(source), {})
 
 
 def test_a_missing_module_is_answered_with_the_nearest(function):
@@ -124,5 +124,11 @@ def test_a_missing_module_is_answered_with_the_nearest(function):
 def test_a_module_that_is_already_imported_under_the_name_is_not_used_and_stays(function, monkeypatch):
     other = ModuleType("cleaning")
     monkeypatch.setitem(sys.modules, "cleaning", other)
-    assert call(function("def fix(row): return {'n': 1}"), {}) == [{"n": 1}]
+    assert call(function("def fix(row): return {'n': 1}"), {}) == {"n": 1}
     assert sys.modules["cleaning"] is other
+
+
+def test_a_function_is_looked_for_beside_the_recipe(tmp_path):
+    options = FunctionOptions.model_validate_json('{"path": "cleaning:fix"}', context={"folder": tmp_path})
+    assert options.folder == str(tmp_path)
+    assert "folder" not in options.key_fields()

@@ -25,3 +25,11 @@ def test_a_line_of_digits_is_text_when_others_are(read):
 def test_a_file_without_text_is_refused(read, content, expected):
     with pytest.raises(DataError, match=expected):
         read("a.txt", content)
+
+
+def test_a_row_may_be_the_whole_file(read):
+    rows = read("a.txt", "\ufeffone\r\n\ntwo\n", unit="document")
+    assert rows.table.to_pydict() == {"text": ["one\r\n\ntwo\n"]}
+    assert rows.origins(0) == "a.txt row 1"
+    with pytest.raises(DataError, match="no rows"):
+        read("a.txt", " \n", unit="document")

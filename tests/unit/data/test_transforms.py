@@ -3,27 +3,45 @@ import json
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from tunesmith.data.transforms import FunctionOptions, Rename, Transform
+from tunesmith.data.functions import function_digest
+from tunesmith.data.transforms import Rename, Transform, digest_functions, is_local
 
 adapter = TypeAdapter(Transform)
 
+LOCAL = [
+    {"rename": {"stars": "label"}},
+    {"select_columns": ["text"]},
+    {"remove_columns": ["id"]},
+    {"drop_null": ["text", "label"]},
+    {"filter": {"column": "text", "words": {"min": 3}}},
+    {"map": {"text": ["strip", {"replace": "a", "by": "b"}], "label": [{"values": {"0": "negative"}}]}},
+    {"derive": {"into": "num_words", "length_of": "text"}},
+    {"explode": ["tags"]},
+    {"function": {"path": "cleaning.reviews:fix"}},
+    {"function": {"path": "cleaning:fix", "batched": True, "batch_size": 10}},
+    {"sample": {"fraction": 0.1}},
+]
+GLOBAL = [
+    {"drop_duplicates": ["text"]},
+    {"sample": {"num_rows": 100, "seed": 1}},
+    {"shuffle": {"seed": 1}},
+    {"shuffle": {}},
+    {"take": 1000},
+]
 
-@pytest.mark.parametrize(
-    "transform",
-    [
-        {"rename": {"stars": "label"}},
-        {"drop_null": ["text", "label"]},
-        {"drop_duplicates": ["text"]},
-        {"derive_length": {"column": "text", "into": "num_words"}},
-        {"select": {"first": 1000}},
-        {"select": {"columns": ["text"]}},
-        {"shuffle": {"seed": 1}},
-        {"shuffle": {}},
-        {"function": {"path": "cleaning.reviews:fix"}},
-    ],
-)
+
+def read(transform):
+    return adapter.validate_json(json.dumps(transform))
+
+
+@pytest.mark.parametrize("transform", [*LOCAL, *GLOBAL])
 def test_a_transform_is_written_as_a_mapping_with_its_name(transform):
-    assert next(iter(adapter.validate_json(json.dumps(transform)).key_fields())) == next(iter(transform))
+    assert next(iter(read(transform).key_fields())) == next(iter(transform))
+
+
+def test_a_transform_is_local_where_it_looks_at_one_row_at_a_time():
+    assert [is_local(read(transform)) for transform in LOCAL] == [True] * len(LOCAL)
+    assert [is_local(read(transform)) for transform in GLOBAL] == [False] * len(GLOBAL)
 
 
 @pytest.mark.parametrize(
@@ -32,26 +50,37 @@ def test_a_transform_is_written_as_a_mapping_with_its_name(transform):
         {"renme": {"a": "b"}},
         {"rename": {"a": "b"}, "drop_null": ["a"]},
         {"rename": {}},
+        {"select_columns": []},
+        {"remove_columns": "text"},
         {"drop_null": []},
-        {"drop_null": "text"},
-        {"select": {}},
-        {"select": {"first": 0}},
+        {"filter": {"words": {"min": 3}}},
+        {"map": {}},
+        {"map": {"text": []}},
+        {"map": {"text": "strip"}},
+        {"derive": {"into": "n"}},
+        {"explode": []},
+        {"sample": {}},
+        {"sample": {"fraction": 0.5, "num_rows": 3}},
+        {"sample": {"fraction": 1}},
+        {"sample": {"num_rows": 0}},
         {"shuffle": {"seed": -1}},
-        {"derive_length": {"column": "text", "into": "n", "unit": "tokens"}},
+        {"take": 0},
         {"function": {"path": "cleaning"}},
         {"function": {"path": "../cleaning:fix"}},
+        {"function": {"path": "cleaning:fix", "batch_size": 10}},
+        {"function": {"path": "cleaning:fix", "batched": True, "batch_size": 0}},
         "shuffle",
         {},
     ],
 )
 def test_what_is_no_transform_is_refused(transform):
     with pytest.raises(ValidationError):
-        adapter.validate_json(json.dumps(transform))
+        read(transform)
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones():
-    with pytest.raises(ValidationError, match="'rename', 'drop_null'"):
-        adapter.validate_json('{"renme": {"a": "b"}}')
+    with pytest.raises(ValidationError, match="'rename', 'select_columns'"):
+        read({"renme": {"a": "b"}})
 
 
 def test_a_transform_may_be_built_in_python():
@@ -59,7 +88,17 @@ def test_a_transform_may_be_built_in_python():
     assert adapter.validate_python(rename) is rename
 
 
-def test_a_function_is_looked_for_beside_the_recipe(tmp_path):
-    options = FunctionOptions.model_validate_json('{"path": "cleaning:fix"}', context={"folder": tmp_path})
-    assert options.folder == str(tmp_path)
-    assert options.key_fields() == {"path": "cleaning:fix"}
+@pytest.mark.parametrize("transform", [*LOCAL, *GLOBAL])
+def test_a_transform_survives_json(transform):
+    loaded = read(transform)
+    assert adapter.validate_json(adapter.dump_json(loaded)) == loaded
+
+
+def test_the_source_of_each_function_shapes_the_key(tmp_path):
+    (tmp_path / "cleaning.py").write_text("def fix(row): return row")
+    transforms = [
+        adapter.validate_json(json.dumps(transform), context={"folder": tmp_path})
+        for transform in ({"take": 1}, {"function": {"path": "cleaning:fix"}})
+    ]
+    assert digest_functions(transforms) == {"function cleaning:fix": function_digest(transforms[1].function)}
+    assert digest_functions(transforms[:1]) == {}

@@ -13,6 +13,7 @@ import sklearn.metrics
 from judged_candidate import CLASSIFICATION, GENERATION, LORA, Candidate, make_candidate
 from tunesmith.errors import UserError
 from tunesmith.evaluation.evaluate import EvaluateConfig, derive_evaluate, evaluate
+from tunesmith.features.encode import TokenizeConfig
 from tunesmith.store.ref import Ref
 
 
@@ -48,6 +49,26 @@ def test_a_generator_is_judged_beside_the_untouched_base_model(llama: Path, tmp_
     assert math.isfinite(trained)
     assert trained != pytest.approx(untouched, rel=1e-4)
     assert untouched == pytest.approx(320, rel=0.3)  # random weights know nothing: the size of the vocabulary
+
+
+def test_a_row_of_several_windows_counts_once(bert: Path, tmp_path: Path) -> None:
+    tokenize = TokenizeConfig(max_length=5, on_overflow="window", stride=1)
+    case = make_candidate(tmp_path, bert, CLASSIFICATION, tokenize=tokenize)
+    assert case.features.facts["num_examples"]["test"] > case.features.facts["num_rows"]["test"] == 30
+    report = judge(case)
+    predictions = pq.read_table(report.folder / "predictions.parquet")
+    assert predictions["row_id"].to_pylist() == [f"{row:016x}" for row in range(30)]
+    truth, predicted = predictions["label"].to_pylist(), predictions["prediction"].to_pylist()
+    assert truth == ["bad" if row % 3 == 0 else "good" for row in range(30)]
+    facts = report.facts
+    assert facts["metrics"]["accuracy"] == pytest.approx(sklearn.metrics.accuracy_score(truth, predicted), abs=1e-9)
+    assert facts["baseline"]["metrics"]["accuracy"] == pytest.approx(20 / 30)
+    assert facts["num_examples"] == 30
+
+
+def test_rows_that_were_dropped_as_too_long_are_not_judged(bert: Path, tmp_path: Path) -> None:
+    case = make_candidate(tmp_path, bert, CLASSIFICATION, tokenize=TokenizeConfig(max_length=6, on_overflow="drop"))
+    assert judge(case).facts["num_examples"] == 30 - case.features.facts["num_dropped"]["test"] < 30
 
 
 def test_a_second_evaluation_is_found_and_a_changed_batch_size_is_not(case: Candidate) -> None:

@@ -15,8 +15,10 @@ import pytest
 
 from judged_candidate import CLASSIFICATION, GENERATION, WORDS, make_candidate
 from tunesmith.errors import CallError, DataError
+from tunesmith.evaluation import predict as predict_module
 from tunesmith.evaluation.predict import PredictReport, predict_file
-from tunesmith.evaluation.served import ServedModel
+from tunesmith.evaluation.served import ServedModel, find_served_model
+from tunesmith.kinds.limit import Limit
 
 
 @pytest.fixture(scope="session")
@@ -116,6 +118,67 @@ def test_texts_that_are_all_numbers_are_still_texts(classifier: Path, tmp_path: 
     source = write_csv(tmp_path / "in.csv", [{"review": "42"}, {"review": "7"}])
     predict_file(classifier, source, tmp_path / "out.csv")
     assert [row["review"] for row in read_csv(tmp_path / "out.csv")] == ["42", "7"]
+
+
+def set_limit(classifier: Path, folder: Path, **limit: Any) -> Path:
+    """The same model, trained with another limit."""
+    shutil.copytree(classifier, folder)
+    place, served = find_served_model(folder)
+    served.model_copy(update=limit).save(place)
+    return folder
+
+
+def test_a_row_that_training_dropped_as_too_long_has_no_prediction_and_is_counted(
+    classifier: Path, tmp_path: Path
+) -> None:
+    source = write_csv(tmp_path / "in.csv", [{"review": "good"}, {"review": "very good film " * 9}, {"review": "bad"}])
+    model = set_limit(classifier, tmp_path / "model", max_length=6, on_overflow="drop")
+    report = predict_file(model, source, tmp_path / "out.csv")
+    assert (report.num_rows, report.num_too_long) == (3, 1)
+    assert [bool(row["prediction"]) for row in read_csv(tmp_path / "out.csv")] == [True, False, True]
+    predict_file(model, source, tmp_path / "out.jsonl")
+    assert [row["prediction"] is None for row in read_any(tmp_path / "out.jsonl")] == [False, True, False]
+
+
+def test_where_training_stopped_at_a_row_too_long_predicting_does_and_names_its_line(
+    classifier: Path, tmp_path: Path
+) -> None:
+    source = write_csv(tmp_path / "in.csv", [{"review": "good"}, {"review": "very good film " * 9}])
+    model = set_limit(classifier, tmp_path / "model", max_length=6, on_overflow="stop")
+    with pytest.raises(DataError, match=r"in\.csv:3: the row is longer than 6 tokens, .*on_overflow is stop"):
+        predict_file(model, source, tmp_path / "out.csv")
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_model_that_says_nothing_of_long_rows_cuts_them(classifier: Path, tmp_path: Path) -> None:
+    shutil.copytree(classifier, tmp_path / "model")
+    path = tmp_path / "model" / "model" / "tunesmith.json"
+    fields = json.loads(path.read_text())
+    path.write_text(
+        json.dumps({name: value for name, value in fields.items() if name not in ("on_overflow", "stride")})
+    )
+    assert find_served_model(tmp_path / "model")[1].limit == Limit(max_length=16)
+
+
+def test_rows_that_lack_a_column_or_hold_other_types_are_written_as_one_table(classifier: Path, tmp_path: Path) -> None:
+    source, rows = tmp_path / "in.jsonl", [{"review": "good", "n": 1} for _ in range(6000)]
+    rows += [{"review": 42, "n": 1.5, "late": "x"}]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    predict_file(classifier, source, tmp_path / "out.parquet", batch_size=512)
+    table = pq.read_table(tmp_path / "out.parquet")
+    assert table.num_rows == 6001
+    assert table["late"].to_pylist()[-2:] == [None, "x"]
+    assert (table["n"].type, table["n"][-1].as_py()) == (pa.float64(), 1.5)
+
+
+def test_a_source_without_text_in_a_late_row_is_refused_before_the_model_is_loaded(
+    classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"review": "good"}\n' * 6000 + '{"review": ["a"]}\n')
+    monkeypatch.setattr(predict_module, "_load", lambda *_: pytest.fail("loaded"))
+    with pytest.raises(DataError, match=r"in\.jsonl:6001: column 'review', which the model reads, must hold text"):
+        predict_file(classifier, source, tmp_path / "out.csv")
 
 
 def test_a_missing_text_column_is_named_with_those_that_are_there(classifier: Path, tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from judged_candidate import CLASSIFICATION, GENERATION, Candidate, make_candidate
 from tunesmith.errors import TunesmithError
-from tunesmith.evaluation.scoring import MAX_BATCH_TOKENS, plan_forward, read_split, score
+from tunesmith.evaluation.scoring import MAX_BATCH_TOKENS, plan_forward, score
+from tunesmith.features.files import read_split
 from tunesmith.kinds import find_kind
 from tunesmith.modeling.load import load_trained
 

@@ -7,13 +7,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
-from judged_candidate import CLASSIFICATION, GENERATION, LORA, Candidate, make_candidate
+from judged_candidate import CLASSIFICATION, GENERATION, LORA, Candidate, make_candidate, make_rows
 from tunesmith.errors import TunesmithError
+from tunesmith.evaluation.evaluate import EvaluateConfig, evaluate
+from tunesmith.evaluation.predict import predict_file
 from tunesmith.export import export as export_module
 from tunesmith.export.export import ExportConfig, derive_export, export
 from tunesmith.export.parity import PLAIN_READER
+from tunesmith.features.encode import TokenizeConfig
 from tunesmith.store.ref import Ref
 
 
@@ -40,6 +44,21 @@ def test_plain_transformers_gives_the_logits_of_the_candidate(
     assert exported.facts["formats"] == (["safetensors"] if lora is None else ["safetensors", "adapter"])
     served = json.loads((exported.folder / "model/tunesmith.json").read_text())
     assert (served["examples"], served["candidate"]) == (examples.model_dump(), "candidate")
+
+
+def test_an_exported_model_predicts_long_rows_by_their_windows_as_evaluation_did(bert: Path, tmp_path: Path) -> None:
+    tokenize = TokenizeConfig(max_length=5, on_overflow="window", stride=1)
+    case = make_candidate(tmp_path, bert, CLASSIFICATION, tokenize=tokenize)
+    exported = run_export(case)
+    served = json.loads((exported.folder / "model/tunesmith.json").read_text())
+    assert (served["max_length"], served["on_overflow"], served["stride"]) == (5, "window", 1)
+    report = evaluate(case.candidate, case.features, case.examples, case.model, EvaluateConfig(), case.store)
+    judged = pq.read_table(report.folder / "predictions.parquet")
+    pq.write_table(make_rows(30), tmp_path / "rows.parquet")
+    predict_file(exported.folder, tmp_path / "rows.parquet", tmp_path / "out.parquet", batch_size=3)
+    predicted = pq.read_table(tmp_path / "out.parquet")
+    assert predicted["prediction"].to_pylist() == judged["prediction"].to_pylist()
+    assert predicted["probability"].to_pylist() == pytest.approx(judged["probability"].to_pylist(), abs=1e-5)
 
 
 def test_the_configuration_names_the_labels(bert: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunesmith.features.batching import CHUNK_BATCHES, make_collator, plan_batches, read_features
+from tunesmith.features.files import FeaturesFile, read_split, write_features, write_index
 from tunesmith.kinds import text_classification
 
 
@@ -73,13 +74,26 @@ def test_a_batch_of_none_is_refused() -> None:
 
 
 def test_features_are_read_from_the_disk_and_collated_to_tensors(tmp_path: Path) -> None:
-    table = pa.table(
-        {"row_id": ["a", "b"], "input_ids": pa.array([[1, 2], [3]], pa.list_(pa.int32())), "labels": [0, 1]}
-    )
-    with pa.OSFile(str(tmp_path / "train.arrow"), "wb") as file, pa.ipc.new_stream(file, table.schema) as stream:
-        stream.write_table(table)
+    ids = pa.list_(pa.int32())
+    parts = [
+        pa.table({"row_id": ["a", "b"], "input_ids": pa.array([[1, 2], [3]], ids), "labels": [0, 1]}),
+        pa.table(
+            {"row_id": pa.array([], pa.string()), "input_ids": pa.array([], ids), "labels": pa.array([], pa.int64())}
+        ),
+        pa.table({"row_id": ["c"], "input_ids": pa.array([[4, 5, 6]], ids), "labels": [1]}),
+    ]
+    for number, part in enumerate(parts):
+        write_features(tmp_path / f"{number}.arrow", part)
+    write_index(tmp_path, "train", [FeaturesFile(file=f"{n}.arrow", num_examples=len(p)) for n, p in enumerate(parts)])
+    assert read_split(tmp_path, "train").to_pylist() == [row for part in parts for row in part.to_pylist()]
     features = read_features(tmp_path, "train")
-    batch = make_collator(text_classification, pad_token_id=0)([features[0], features[1]])
+    batch = make_collator(text_classification, pad_token_id=0)([features[1], features[2]])
     assert batch["input_ids"].dtype == torch.int64
-    assert batch["input_ids"].tolist() == [[1, 2], [3, 0]]
-    assert batch["labels"].tolist() == [0, 1]
+    assert batch["input_ids"].tolist() == [[3, 0, 0], [4, 5, 6]]
+    assert batch["labels"].tolist() == [1, 1]
+
+
+def test_a_batch_is_padded_to_its_own_longest_example_and_not_to_that_of_the_data() -> None:
+    rows = [{"input_ids": list(range(1, length + 1)), "labels": 0} for length in (3, 5, 4, 20)]
+    collate = make_collator(text_classification, pad_token_id=0)
+    assert [collate(rows[start : start + 2])["input_ids"].shape[1] for start in (0, 2)] == [5, 20]

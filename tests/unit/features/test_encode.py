@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from pydantic import ValidationError
 
+from split_rows import write_splits
 from tiny_models import TEXTS, WORDS, make_bert, make_llama
-from tunesmith.errors import DataError, ModelError
+from tunesmith.errors import DataError, ModelError, UserError
 from tunesmith.features.batching import read_features
 from tunesmith.features.encode import TokenizeConfig, derive_encode, encode
 from tunesmith.kinds.text_classification import TextClassification
@@ -30,22 +31,16 @@ ROWS = {
 }
 
 
-def write_splits(folder: Path, rows: dict[str, list[tuple[str, str]]]) -> Ref:
-    folder.mkdir()
-    for split, pairs in rows.items():
-        texts, labels = [text for text, _ in pairs], [label for _, label in pairs]
-        ids = [f"{number:016x}" for number in range(len(pairs))]
-        columns = {"row_id": ids, "text": texts, "label": labels}
-        pq.write_table(
-            pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()}),
-            folder / f"{split}.parquet",
-        )
-    return Ref(kind="split", key="k" * 32, uri=str(folder))
+def make_table(pairs: list[tuple[str, str]]) -> pa.Table:
+    texts, labels = [text for text, _ in pairs], [label for _, label in pairs]
+    columns = {"row_id": [f"{number:016x}" for number in range(len(pairs))], "text": texts, "label": labels}
+    return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
 
 
-@pytest.fixture
-def splits(tmp_path: Path) -> Ref:
-    return write_splits(tmp_path / "splits", ROWS)
+def make_splits(folder: Path, rows: dict[str, list[tuple[str, str]]], store: FolderStore) -> Ref:
+    splits = Ref(kind="split", key="k" * 32, uri=str(folder))
+    write_splits(splits, {split: make_table(pairs) for split, pairs in rows.items()}, store.chunks)
+    return splits
 
 
 @pytest.fixture
@@ -53,20 +48,33 @@ def store(tmp_path: Path) -> FolderStore:
     return FolderStore(tmp_path / "store")
 
 
+@pytest.fixture
+def splits(tmp_path: Path, store: FolderStore) -> Ref:
+    return make_splits(tmp_path / "splits", ROWS, store)
+
+
 def key(splits: Ref, base: Path, max_length: int | None = None, examples: Any = CLASSES, **model: Any) -> str:
-    return derive_encode(
-        splits, examples, ModelConfig(base=str(base), **model), TokenizeConfig(max_length=max_length)
-    ).key
+    store, tokenize = FolderStore(Path("/nowhere")), TokenizeConfig(max_length=max_length)
+    return derive_encode(splits, examples, ModelConfig(base=str(base), **model), tokenize, store).key
 
 
 def test_features_of_every_split_are_there_with_their_counts(splits: Ref, store: FolderStore, bert: Path) -> None:
     ref = encode(splits, CLASSES, ModelConfig(base=str(bert)), TokenizeConfig(max_length=6), store)
     assert ref.facts == {
+        "num_rows": {"train": 3, "validation": 1, "test": 2},
         "num_examples": {"train": 3, "validation": 1, "test": 2},
         "num_tokens": {"train": 14, "validation": 5, "test": 7},
+        "num_tokens_read": {"train": 16, "validation": 5, "test": 7},
+        "num_overflowing": {"train": 1, "validation": 0, "test": 0},
         "num_truncated": {"train": 1, "validation": 0, "test": 0},
+        "num_dropped": {"train": 0, "validation": 0, "test": 0},
+        "num_tokens_lost": {"train": 2, "validation": 0, "test": 0},
+        "lost_row_fraction": {"train": 1 / 3, "validation": 0, "test": 0},
+        "lost_token_fraction": {"train": 2 / 16, "validation": 0, "test": 0},
         "labels": ["neg", "pos"],
         "max_length": 6,
+        "on_overflow": "truncate",
+        "stride": 0,
         "pad_token_id": 0,
     }
     features = read_features(ref.folder, "train")
@@ -83,20 +91,18 @@ def test_the_tokenizer_goes_along_and_cuts_at_the_same_length(splits: Ref, store
     assert "token_type_ids" in row
 
 
+def read_bytes(ref: Ref) -> dict[str, str]:
+    files = sorted(path for path in ref.folder.rglob("*") if path.is_file() and path.name != "manifest.json")
+    return {path.relative_to(ref.folder).as_posix(): file_sha256(path) for path in files}
+
+
 def test_the_same_splits_give_the_same_bytes(splits: Ref, tmp_path: Path, bert: Path) -> None:
-    digests = []
-    for name in ("a", "b"):
-        ref = encode(splits, CLASSES, ModelConfig(base=str(bert)), TokenizeConfig(), FolderStore(tmp_path / name))
-        files = sorted(path for path in ref.folder.rglob("*") if path.suffix in (".arrow", ".json") and path.is_file())
-        digests.append(
-            {
-                str(path.relative_to(ref.folder)): file_sha256(path)
-                for path in files
-                if path.parent != ref.folder or path.suffix == ".arrow"
-            }
-        )
-    assert digests[0] == digests[1]
-    assert {"train.arrow", "tokenizer/tokenizer.json"} <= set(digests[0])
+    first, second = (
+        encode(splits, CLASSES, ModelConfig(base=str(bert)), TokenizeConfig(), FolderStore(tmp_path / name))
+        for name in ("a", "b")
+    )
+    assert read_bytes(first) == read_bytes(second)
+    assert {"train.json", "tokenizer/tokenizer.json"} <= set(read_bytes(first))
 
 
 def test_generation_features_are_blocks_of_each_split_alone(splits: Ref, store: FolderStore, llama: Path) -> None:
@@ -143,7 +149,7 @@ def test_another_column_is_another_artifact(splits: Ref, bert: Path) -> None:
 
 
 def test_a_split_without_an_example_is_refused(tmp_path: Path, store: FolderStore, bert: Path) -> None:
-    splits = write_splits(tmp_path / "splits", {**ROWS, "validation": []})
+    splits = make_splits(tmp_path / "splits", {**ROWS, "validation": []}, store)
     with pytest.raises(DataError, match="the validation split has 0 rows, too few for a single example"):
         encode(splits, CLASSES, ModelConfig(base=str(bert)), TokenizeConfig(), store)
 
@@ -171,3 +177,103 @@ def test_how_a_model_is_adapted_is_no_part_of_encoding() -> None:
     code = code_identity(["tunesmith.features.encode"])
     assert "tunesmith.modeling.tokenizer" in code
     assert "tunesmith.modeling.load" not in code
+
+
+def test_windows_are_counted_beside_the_rows_that_they_are_of(splits: Ref, store: FolderStore, bert: Path) -> None:
+    tokenize = TokenizeConfig(max_length=5, on_overflow="window", stride=1)
+    ref = encode(splits, CLASSES, ModelConfig(base=str(bert)), tokenize, store)
+    assert ref.facts["num_rows"] == {"train": 3, "validation": 1, "test": 2}
+    assert ref.facts["num_examples"] == {"train": 5, "validation": 1, "test": 2}
+    assert ref.facts["num_overflowing"]["train"] == 1
+    assert ref.facts["num_tokens_lost"] == ref.facts["num_truncated"] == {"train": 0, "validation": 0, "test": 0}
+    assert (ref.facts["on_overflow"], ref.facts["stride"], ref.facts["max_length"]) == ("window", 1, 5)
+    features = read_features(ref.folder, "train")
+    assert features["window"][:] == [0, 0, 0, 1, 2]
+
+
+def test_rows_that_are_dropped_are_counted_in_every_split(
+    splits: Ref, store: FolderStore, bert: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "tunesmith.features"):
+        ref = encode(
+            splits, CLASSES, ModelConfig(base=str(bert)), TokenizeConfig(max_length=5, on_overflow="drop"), store
+        )
+    assert ref.facts["num_dropped"] == {"train": 1, "validation": 0, "test": 0}
+    assert ref.facts["lost_row_fraction"]["train"] == pytest.approx(1 / 3)
+    assert ref.facts["lost_token_fraction"]["train"] == pytest.approx(8 / 16)
+    assert read_features(ref.folder, "train").num_rows == 2
+    assert "encode: 5 examples, 1 more rows dropped, longer than 5 tokens" in caplog.messages
+
+
+def test_a_split_of_which_every_row_is_dropped_is_refused_by_its_name(
+    tmp_path: Path, store: FolderStore, bert: Path
+) -> None:
+    splits = make_splits(tmp_path / "other", {**ROWS, "test": [("the story was very very bad", "neg")]}, store)
+    tokenize = TokenizeConfig(max_length=5, on_overflow="drop")
+    with pytest.raises(DataError, match=r"all 1 rows of the test split are longer than tokenize.max_length, 5 tokens"):
+        encode(splits, CLASSES, ModelConfig(base=str(bert)), tokenize, store)
+
+
+def test_stopping_names_the_rows_of_all_splits_their_tokens_and_the_choices(
+    tmp_path: Path, store: FolderStore, bert: Path
+) -> None:
+    long = [("the story was very very bad " * 2, "neg")] * 7
+    splits = make_splits(tmp_path / "other", {**ROWS, "test": [*ROWS["test"], *long]}, store)
+    tokenize = TokenizeConfig(max_length=5, on_overflow="stop")
+    with pytest.raises(
+        DataError,
+        match=r"8 of 13 rows are longer than tokenize.max_length, 5 tokens: "
+        r"train: row 0000000000000002 \(8 tokens\); "
+        r"test: row 0000000000000002 \(14 tokens\), .*row 0000000000000006 \(14 tokens\) and 2 more. "
+        r"Raise .* truncate .*window .*drop",
+    ):
+        encode(splits, CLASSES, ModelConfig(base=str(bert)), tokenize, store)
+    assert encode(splits, CLASSES, ModelConfig(base=str(bert)), tokenize.model_copy(update={"max_length": 14}), store)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"stride": 2}, "has no effect with on_overflow: truncate"),
+        ({"on_overflow": "drop", "stride": 1}, "has no effect with on_overflow: drop"),
+        ({"on_overflow": "window", "max_length": 8, "stride": 8}, "must move on"),
+        ({"on_overflow": "window", "stride": -1}, "greater than or equal to 0"),
+        ({"on_overflow": "cut"}, "'truncate', 'window', 'drop' or 'stop'"),
+    ],
+)
+def test_options_that_cannot_work_are_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        TokenizeConfig(**fields)
+
+
+def test_a_stride_beyond_the_default_length_is_refused_before_anything_is_computed(splits: Ref, bert: Path) -> None:
+    tokenize = TokenizeConfig(on_overflow="window", stride=64)
+    with pytest.raises(ModelError, match="stride is 64, but an example has at most 64 tokens"):
+        derive_encode(splits, CLASSES, ModelConfig(base=str(bert)), tokenize, FolderStore(Path("/nowhere")))
+
+
+@pytest.mark.parametrize("fields", [{"on_overflow": "drop"}, {"on_overflow": "window", "stride": 1}])
+def test_for_generation_what_becomes_of_long_rows_is_refused(splits: Ref, llama: Path, fields: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="no effect on text-generation, which cuts no text short; remove it"):
+        derive_encode(
+            splits, TEXT, ModelConfig(base=str(llama)), TokenizeConfig(**fields), FolderStore(Path("/nowhere"))
+        )
+
+
+def test_another_policy_is_another_artifact(splits: Ref, bert: Path) -> None:
+    keys = {
+        derive_encode(splits, CLASSES, ModelConfig(base=str(bert)), tokenize, FolderStore(Path("/nowhere"))).key
+        for tokenize in (
+            TokenizeConfig(),
+            TokenizeConfig(on_overflow="truncate"),
+            TokenizeConfig(on_overflow="drop"),
+            TokenizeConfig(on_overflow="window"),
+            TokenizeConfig(on_overflow="window", stride=3),
+        )
+    }
+    assert len(keys) == 4
+
+
+def test_options_may_be_read_back_from_what_they_were_written_as() -> None:
+    for tokenize in (TokenizeConfig(), TokenizeConfig(on_overflow="window", stride=3)):
+        assert TokenizeConfig.model_validate_json(tokenize.model_dump_json()) == tokenize

@@ -8,10 +8,15 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
+from table_rows import TableRows
 from tunesmith.errors import DataError
+from tunesmith.evaluation.scoring import score
 from tunesmith.kinds import text_classification as kind
+from tunesmith.kinds.limit import Limit
+from tunesmith.kinds.protocol import Encoded, LoadedModel
 from tunesmith.kinds.text_classification import TextClassification
-from tunesmith.modeling.load import build_model, load_tokenizer
+from tunesmith.modeling.load import build_model
+from tunesmith.modeling.tokenizer import load_tokenizer, make_encoder
 
 EXAMPLES = TextClassification(kind="text-classification", text="text", label="label")
 LABELS = ("bad", "good")
@@ -20,6 +25,10 @@ LABELS = ("bad", "good")
 def make_table(texts: list[Any], labels: Any, **more: Any) -> pa.Table:
     ids = [f"{number:016x}" for number in range(len(texts))]
     return pa.table({"row_id": ids, "text": texts, "label": labels, **more})
+
+
+def all_rows(*parts: list[Any]) -> TableRows:
+    return TableRows(pa.table({"label": pa.chunked_array(parts)}))
 
 
 def origin(row: int) -> str:
@@ -42,9 +51,21 @@ def test_a_missing_column_is_named_with_those_present_and_the_nearest() -> None:
         check(table)
 
 
-def test_a_table_without_rows_is_refused() -> None:
+@pytest.mark.parametrize("type_", [pa.string(), pa.null(), pa.int64(), pa.float64(), pa.list_(pa.string())])
+@pytest.mark.parametrize("labels", [None, LABELS])
+def test_a_part_without_rows_passes(type_: pa.DataType, labels: tuple[str, ...] | None) -> None:
+    examples = EXAMPLES.model_copy(update={"labels": labels})
+    check(pa.table({"text": pa.array([], type_), "label": pa.array([], type_)}), examples)
+
+
+def test_a_part_without_rows_still_needs_its_columns() -> None:
+    with pytest.raises(DataError, match=r"^there is no column 'label'"):
+        check(pa.table({"text": pa.array([], pa.string())}))
+
+
+def test_data_without_rows_is_refused() -> None:
     with pytest.raises(DataError, match="no rows are left"):
-        check(pa.table({"text": pa.array([], pa.string()), "label": pa.array([], pa.string())}))
+        kind.check_whole(all_rows([]), EXAMPLES)
 
 
 @pytest.mark.parametrize("column", ["text", "label"])
@@ -66,9 +87,15 @@ def test_a_second_text_is_checked_like_the_first() -> None:
         check(make_table(["a", "b"], ["x", "y"], other=[0.5, 1.5]), examples)
 
 
-def test_a_single_class_is_refused() -> None:
-    with pytest.raises(DataError, match="'x' in all of 2 rows"):
-        check(make_table(["a", "b"], ["x", "x"]))
+@pytest.mark.parametrize(("value", "name"), [("x", "'x'"), (1, "'1'"), (1.0, "'1'"), (True, "'true'")])
+def test_a_single_class_in_all_rows_is_refused_though_each_part_is_good(value: Any, name: str) -> None:
+    check(make_table(["a", "b"], [value, value]))
+    with pytest.raises(DataError, match=f"column 'label' has the value {name} in all of 2 rows; with a single class"):
+        kind.check_whole(all_rows([value], [value]), EXAMPLES)
+
+
+def test_two_classes_pass_though_each_part_has_one() -> None:
+    kind.check_whole(all_rows(["x", "x"], ["y"]), EXAMPLES)
 
 
 def test_a_label_outside_the_set_is_named_with_its_line_and_the_set() -> None:
@@ -99,17 +126,17 @@ def test_a_label_that_is_a_list_is_refused() -> None:
     ],
 )
 def test_labels_are_compared_as_text_and_sorted(values: list[Any], labels: tuple[str, ...]) -> None:
-    assert kind.find_labels(make_table(["t"] * 3, values), EXAMPLES) == labels
+    assert kind.find_labels(all_rows(values), EXAMPLES) == labels
 
 
 def test_the_recipe_decides_the_order_of_the_labels() -> None:
     examples = EXAMPLES.model_copy(update={"labels": ("good", "bad")})
-    assert kind.find_labels(make_table(["a", "b"], ["bad", "good"]), examples) == ("good", "bad")
+    assert kind.find_labels(all_rows(["bad", "good"]), examples) == ("good", "bad")
 
 
 def test_a_train_split_of_one_class_is_refused() -> None:
     with pytest.raises(DataError, match=r"no two labels.*only 'x'"):
-        kind.find_labels(make_table(["a"], ["x"]), EXAMPLES)
+        kind.find_labels(all_rows(["x"]), EXAMPLES)
 
 
 @pytest.mark.parametrize(("labels", "message"), [(("a", "a"), "names 'a' twice"), (("a",), "at least two")])
@@ -118,29 +145,81 @@ def test_a_label_set_that_cannot_be_learned_is_refused(labels: tuple[str, ...], 
         TextClassification(kind="text-classification", text="t", label="l", labels=labels)
 
 
+def encode(table: pa.Table, tokenizer: Any, examples: TextClassification = EXAMPLES, **limit: Any) -> Encoded:
+    return kind.encode(table, make_encoder(tokenizer), examples, LABELS, Limit(**{"max_length": 16, **limit}))
+
+
 def test_features_have_ids_types_labels_and_keep_the_row_id(bert: Path) -> None:
     tokenizer = load_tokenizer(bert)
-    features, counts = kind.encode(make_table(["good film", "bad"], ["good", "bad"]), tokenizer, EXAMPLES, LABELS, 16)
+    encoded = encode(make_table(["good film", "bad"], ["good", "bad"]), tokenizer)
+    features = encoded.features
     assert features.column_names == ["row_id", "input_ids", "token_type_ids", "labels"]
     assert features["row_id"].to_pylist() == [f"{0:016x}", f"{1:016x}"]
     assert features["labels"].to_pylist() == [1, 0]
     assert features["input_ids"].to_pylist() == tokenizer(["good film", "bad"])["input_ids"]
-    assert counts == {"num_tokens": 7, "num_truncated": 0}
+    assert features["token_type_ids"].to_pylist() == tokenizer(["good film", "bad"])["token_type_ids"]
+    assert (encoded.counts["num_tokens"], encoded.counts["num_truncated"], encoded.too_long) == (7, 0, [])
 
 
 def test_a_pair_has_both_texts_and_their_types(bert: Path) -> None:
     tokenizer = load_tokenizer(bert)
     examples = EXAMPLES.model_copy(update={"text_pair": "other"})
-    table = make_table(["good film"], ["good"], other=["a bad story"])
-    features, _ = kind.encode(table, tokenizer, examples, LABELS, 16)
+    features = encode(make_table(["good film"], ["good"], other=["a bad story"]), tokenizer, examples).features
     expected = tokenizer("good film", "a bad story")
     assert features["input_ids"].to_pylist() == [expected["input_ids"]]
     assert features["token_type_ids"].to_pylist() == [expected["token_type_ids"]]
 
 
+def test_the_windows_of_a_row_repeat_its_row_id_and_label_and_are_numbered(bert: Path) -> None:
+    table = make_table(["good film", "the story was very very bad", "bad"], ["good", "bad", "good"])
+    features = encode(table, load_tokenizer(bert), max_length=5, on_overflow="window", stride=1).features
+    assert features["row_id"].to_pylist() == [f"{row:016x}" for row in (0, 1, 1, 1, 2)]
+    assert features["window"].to_pylist() == [0, 0, 1, 2, 0]
+    assert features["labels"].to_pylist() == [1, 0, 0, 0, 1]
+
+
+def test_the_windows_are_those_of_a_map_with_its_old_columns_repeated(bert: Path) -> None:
+    import datasets
+
+    tokenizer = load_tokenizer(bert)
+    table = make_table(["good film", "the story was very very bad", "bad"], ["good", "bad", "good"])
+
+    def windows(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        found = tokenizer(batch["text"], truncation=True, max_length=5, stride=1, return_overflowing_tokens=True)
+        rows = found.pop("overflow_to_sample_mapping")
+        return {
+            **found,
+            "row_id": [batch["row_id"][row] for row in rows],
+            "label": [batch["label"][row] for row in rows],
+        }
+
+    expected = datasets.Dataset(table).map(windows, batched=True, remove_columns=["text"])
+    features = encode(table, tokenizer, max_length=5, on_overflow="window", stride=1).features
+    assert features["input_ids"].to_pylist() == expected["input_ids"][:]
+    assert features["row_id"].to_pylist() == expected["row_id"][:]
+    assert [LABELS[number] for number in features["labels"].to_pylist()] == expected["label"][:]
+
+
+@pytest.mark.parametrize("policy", ["drop", "stop"])
+def test_a_row_that_leaves_is_counted_and_named(bert: Path, policy: str) -> None:
+    table = make_table(["good film", "the story was very very bad", "bad"], ["good", "bad", "good"])
+    encoded = encode(table, load_tokenizer(bert), max_length=5, on_overflow=policy)
+    assert encoded.features["row_id"].to_pylist() == [f"{row:016x}" for row in (0, 2)]
+    assert encoded.features["labels"].to_pylist() == [1, 1]
+    assert (encoded.counts["num_dropped"], encoded.counts["num_tokens_lost"]) == (1, 8)
+    assert encoded.too_long == [(f"{1:016x}", 8)]
+
+
 def test_a_label_that_train_does_not_have_names_the_row(bert: Path) -> None:
     with pytest.raises(DataError, match=r"row 0000000000000001: .*'ugly', which no row of the train split has"):
-        kind.encode(make_table(["a", "b"], ["good", "ugly"]), load_tokenizer(bert), EXAMPLES, LABELS, 16)
+        encode(make_table(["a", "b"], ["good", "ugly"]), load_tokenizer(bert))
+
+
+def test_no_rows_give_no_features_but_their_columns(bert: Path) -> None:
+    rows = make_table(["good film"], ["good"])
+    for policy in ("truncate", "window", "drop"):
+        some = encode(rows, load_tokenizer(bert), on_overflow=policy).features
+        assert encode(rows.slice(0, 0), load_tokenizer(bert), on_overflow=policy).features.schema == some.schema
 
 
 def test_a_batch_is_padded_to_its_longest_row() -> None:
@@ -163,6 +242,21 @@ def test_predictions_are_the_greatest_logit_with_its_softmax() -> None:
     assert table["prediction"].to_pylist() == ["good", "bad"]
     assert table["probability"].to_pylist() == pytest.approx([0.75, 1.0])
     assert np.allclose(table["logits"].to_pylist(), logits)
+
+
+def test_a_row_of_several_windows_is_predicted_once_by_their_mean_logits() -> None:
+    features = pa.table({"row_id": ["a", "b", "b", "b", "c"], "labels": [1, 0, 0, 0, 1], "window": [0, 0, 1, 2, 0]})
+    logits = np.array([[0.0, 1.0], [3.0, 0.0], [0.0, 1.0], [0.0, 1.0], [2.0, 4.0]], np.float32)
+    table = kind.prediction_table({"logits": logits}, features, LABELS)
+    assert table["row_id"].to_pylist() == ["a", "b", "c"]
+    assert table["label"].to_pylist() == ["good", "bad", "good"]
+    assert table["prediction"].to_pylist() == ["good", "bad", "good"]  # two of three windows of b say good
+    assert np.allclose(table["logits"].to_pylist(), [[0, 1], [1, 2 / 3], [2, 4]])
+
+
+def test_the_majority_counts_each_row_once_whatever_its_windows() -> None:
+    train = pa.table({"labels": [1, 1, 1, 0, 0], "window": [0, 1, 2, 0, 0]})
+    assert kind.baseline_name(train, LABELS) == "majority class (bad)"
 
 
 def test_the_baseline_predicts_the_majority_of_train_and_keeps_the_true_labels() -> None:
@@ -193,28 +287,46 @@ def test_metrics_get_label_ids_and_every_name_is_computed() -> None:
     assert asked["f1"] == {"predictions": [1, 1], "references": [0, 1]}
 
 
+def load(folder: Path) -> LoadedModel:
+    tokenizer = load_tokenizer(folder)
+    model = build_model(folder, EXAMPLES, LABELS, None, seed=3).eval()
+    return LoadedModel(model, tokenizer, make_encoder(tokenizer), "cpu")
+
+
 def test_predictions_of_a_file_are_in_its_order_whatever_the_batch(bert: Path) -> None:
-    model = build_model(bert, EXAMPLES, LABELS, None, seed=3).eval()
-    tokenizer = load_tokenizer(bert)
+    loaded = load(bert)
     rows = pa.table({"text": ["the film was very good", "", "bad", "we liked it 🎬 سلام", "good " * 200]})
-    tables = [
-        kind.predict(model, tokenizer, rows, EXAMPLES, LABELS, batch_size=size, device="cpu") for size in (1, 2, 8)
-    ]
+    tables = [kind.predict(loaded, rows, EXAMPLES, LABELS, Limit(max_length=64), size) for size in (1, 2, 8)]
     assert tables[0].column_names == ["prediction", "probability"]
     assert all(table["prediction"] == tables[0]["prediction"] for table in tables)
     for table in tables:
         assert table["probability"].to_pylist() == pytest.approx(tables[0]["probability"].to_pylist(), abs=1e-6)
 
 
+def test_a_long_row_is_predicted_by_its_windows_as_evaluation_does(bert: Path) -> None:
+    loaded, limit = load(bert), Limit(max_length=6, on_overflow="window", stride=2)
+    table = make_table(["bad", "the film was very good and we liked it", "good film"], ["bad", "good", "good"])
+    features = kind.encode(table, loaded.encoder, EXAMPLES, LABELS, limit).features
+    summary = score(loaded.model, features, kind, 0, batch_size=2, title="testing")
+    expected = kind.prediction_table(summary, features, LABELS)
+    predictions = kind.predict(loaded, table, EXAMPLES, LABELS, limit, 2)
+    assert predictions["prediction"].to_pylist() == expected["prediction"].to_pylist()
+    assert predictions["probability"].to_pylist() == pytest.approx(expected["probability"].to_pylist(), abs=1e-6)
+
+
+@pytest.mark.parametrize("policy", ["drop", "stop"])
+def test_a_row_that_training_would_leave_out_gets_no_prediction(bert: Path, policy: str) -> None:
+    rows = pa.table({"text": ["bad", "the film was very good and we liked it", "good film"]})
+    table = kind.predict(load(bert), rows, EXAMPLES, LABELS, Limit(max_length=6, on_overflow=policy), 2)
+    assert [value is None for value in table["prediction"].to_pylist()] == [False, True, False]
+    assert [value is None for value in table["probability"].to_pylist()] == [False, True, False]
+
+
 def test_predicting_a_row_without_text_names_the_row(bert: Path) -> None:
-    model = build_model(bert, EXAMPLES, LABELS, None, seed=3).eval()
-    rows = pa.table({"text": pa.array(["a", None])})
     with pytest.raises(DataError, match="row 2: no value in column 'text'"):
-        kind.predict(model, load_tokenizer(bert), rows, EXAMPLES, LABELS, batch_size=2, device="cpu")
+        kind.predict(load(bert), pa.table({"text": ["a", None]}), EXAMPLES, LABELS, Limit(max_length=64), 2)
 
 
 def test_predicting_no_rows_gives_no_rows(bert: Path) -> None:
-    model = build_model(bert, EXAMPLES, LABELS, None, seed=3).eval()
     rows = pa.table({"text": pa.array([], pa.string())})
-    table = kind.predict(model, load_tokenizer(bert), rows, EXAMPLES, LABELS, batch_size=2, device="cpu")
-    assert table.num_rows == 0
+    assert kind.predict(load(bert), rows, EXAMPLES, LABELS, Limit(max_length=64), 2).num_rows == 0

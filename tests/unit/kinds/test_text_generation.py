@@ -9,26 +9,43 @@ import pyarrow as pa
 import pytest
 import torch
 
+from table_rows import TableRows
 from tiny_models import TEXTS, make_llama
 from tunesmith.errors import DataError, ModelError
 from tunesmith.features.batching import make_collator
 from tunesmith.kinds import text_generation as kind
+from tunesmith.kinds.limit import Limit
+from tunesmith.kinds.protocol import Encoded, LoadedModel
 from tunesmith.kinds.text_generation import TextGeneration
-from tunesmith.modeling.load import build_model, load_tokenizer
+from tunesmith.modeling.load import build_model
+from tunesmith.modeling.tokenizer import load_tokenizer, make_encoder
 
 EXAMPLES = TextGeneration(kind="text-generation", text="text", max_new_tokens=8)
+BLOCKS = Limit(max_length=32)
+
+
+def make_table(texts: list[str]) -> pa.Table:
+    return pa.table({"row_id": [f"row{number}" for number in range(len(texts))], "text": texts})
+
+
+def encode_with(tokenizer: Any, texts: list[str], max_length: int) -> Encoded:
+    return kind.encode(make_table(texts), make_encoder(tokenizer), EXAMPLES, (), Limit(max_length=max_length))
 
 
 def encode(texts: list[str], folder: Path, max_length: int) -> tuple[list[list[int]], Any]:
-    features, counts = kind.encode(pa.table({"text": texts}), load_tokenizer(folder), EXAMPLES, (), max_length)
-    assert features["row_id"].to_pylist() == [f"block-{number}" for number in range(features.num_rows)]
-    return features["input_ids"].to_pylist(), counts
+    encoded = encode_with(load_tokenizer(folder), texts, max_length)
+    return encoded.features["input_ids"].to_pylist(), encoded.counts
+
+
+def load(folder: Path, examples: TextGeneration = EXAMPLES) -> LoadedModel:
+    tokenizer = load_tokenizer(folder)
+    return LoadedModel(
+        build_model(folder, examples, (), None, seed=0).eval(), tokenizer, make_encoder(tokenizer), "cpu"
+    )
 
 
 def generate(folder: Path, texts: list[str], batch_size: int = 4, examples: TextGeneration = EXAMPLES) -> list[str]:
-    model = build_model(folder, examples, (), None, seed=0).eval()
-    rows = pa.table({"text": texts})
-    table = kind.predict(model, load_tokenizer(folder), rows, examples, (), batch_size=batch_size, device="cpu")
+    table = kind.predict(load(folder, examples), pa.table({"text": texts}), examples, (), BLOCKS, batch_size)
     return [str(text) for text in table["prediction"].to_pylist()]
 
 
@@ -37,13 +54,33 @@ def test_a_text_column_of_true_and_false_is_refused() -> None:
         kind.check_rows(pa.table({"text": [True]}), EXAMPLES, lambda row: f"t.csv:{row}")
 
 
+def test_data_without_rows_is_refused() -> None:
+    kind.check_whole(TableRows(make_table(["a"])), EXAMPLES)
+    with pytest.raises(DataError, match="no rows are left"):
+        kind.check_whole(TableRows(make_table([])), EXAMPLES)
+
+
 def test_every_text_ends_with_the_end_token_and_blocks_hold_all_tokens(llama: Path) -> None:
     tokenizer = load_tokenizer(llama)
     blocks, counts = encode([*TEXTS, ""], llama, 7)
     expected = [token for text in [*TEXTS, ""] for token in [*tokenizer(text)["input_ids"], tokenizer.eos_token_id]]
     assert [token for block in blocks for token in block] == expected
     assert {len(block) for block in blocks[:-1]} == {7}
-    assert counts == {"num_tokens": len(expected), "num_truncated": 0}
+    assert (counts["num_tokens"], counts["num_tokens_lost"], counts["num_truncated"]) == (len(expected), 0, 0)
+    assert counts["num_tokens_read"] == len(expected)
+
+
+def test_a_block_is_named_after_the_row_and_the_token_that_it_begins_with(llama: Path) -> None:
+    tokenizer, texts = load_tokenizer(llama), [*TEXTS, "", "the end."]
+    encoded = encode_with(tokenizer, texts, 5)
+    ends = {
+        f"row{number}": [*tokenizer(text)["input_ids"], tokenizer.eos_token_id] for number, text in enumerate(texts)
+    }
+    names = encoded.features["row_id"].to_pylist()
+    assert len({*names}) == len(names)
+    for name, block in zip(names, encoded.features["input_ids"].to_pylist(), strict=True):
+        row, _, place = name.partition("+")
+        assert block[0] == ends[row][int(place)]
 
 
 def test_an_end_token_that_the_tokenizer_adds_itself_is_not_doubled(tmp_path: Path) -> None:
@@ -54,7 +91,7 @@ def test_an_end_token_that_the_tokenizer_adds_itself_is_not_doubled(tmp_path: Pa
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
     )
-    features, _ = kind.encode(pa.table({"text": ["the end.", "a"]}), tokenizer, EXAMPLES, (), 64)
+    features = encode_with(tokenizer, ["the end.", "a"], 64).features
     assert features["input_ids"].to_pylist()[0].count(tokenizer.eos_token_id) == 2
 
 
@@ -62,7 +99,7 @@ def test_a_single_token_left_over_is_no_block(llama: Path) -> None:
     num_tokens = sum(len(block) for block in encode(["the story"], llama, 64)[0])
     blocks, counts = encode(["the story"], llama, num_tokens - 1)
     assert [len(block) for block in blocks] == [num_tokens - 1]
-    assert counts["num_tokens"] == num_tokens - 1
+    assert (counts["num_tokens"], counts["num_tokens_lost"]) == (num_tokens - 1, 1)
 
 
 def test_texts_without_a_token_give_no_block(tmp_path: Path) -> None:
@@ -70,8 +107,12 @@ def test_texts_without_a_token_give_no_block(tmp_path: Path) -> None:
 
     tokenizer = load_tokenizer(make_llama(tmp_path, TEXTS, has_eos=False))
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single="$A", special_tokens=[])
-    features, counts = kind.encode(pa.table({"text": [""]}), tokenizer, EXAMPLES, (), 8)
-    assert (features.num_rows, counts["num_tokens"]) == (0, 0)
+    encoded = encode_with(tokenizer, [""], 8)
+    assert (encoded.features.num_rows, encoded.counts["num_tokens"]) == (0, 0)
+
+
+def test_no_rows_give_no_blocks(llama: Path) -> None:
+    assert encode([], llama, 8)[0] == []
 
 
 def test_a_tokenizer_without_an_end_token_just_joins(tmp_path: Path) -> None:
@@ -177,14 +218,14 @@ def test_more_new_tokens_than_the_model_has_room_for_are_refused(llama: Path) ->
 
 
 def test_of_a_prompt_too_long_for_the_model_the_end_is_read(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, tokenizer = build_model(llama, EXAMPLES, (), None, seed=0).eval(), load_tokenizer(llama)
+    loaded = load(llama)
     read: list[torch.Tensor] = []
 
     def generate(input_ids: torch.Tensor, **_: Any) -> torch.Tensor:
         read.append(input_ids)
         return input_ids
 
-    monkeypatch.setattr(model, "generate", generate)
+    monkeypatch.setattr(loaded.model, "generate", generate)
     text = "the story was very bad. " * 30
-    kind.predict(model, tokenizer, pa.table({"text": [text]}), EXAMPLES, (), batch_size=1, device="cpu")
-    assert read[0][0].tolist() == tokenizer(text)["input_ids"][-(64 - 8) :]
+    kind.predict(loaded, pa.table({"text": [text]}), EXAMPLES, (), BLOCKS, 1)
+    assert read[0][0].tolist() == loaded.tokenizer(text)["input_ids"][-(64 - 8) :]

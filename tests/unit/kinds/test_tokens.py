@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,11 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import ByT5Tokenizer
 
+from tiny_models import WORDS
 from tunesmith.errors import ModelError
 from tunesmith.kinds import tokens
-from tunesmith.kinds.tokens import TokenRows, cut_by_length, take_rows, tokenize
-from tunesmith.modeling.load import load_tokenizer
+from tunesmith.kinds.limit import Limit
+from tunesmith.kinds.tokens import TokenRows, cut_by_length, take_rows
+from tunesmith.modeling.tokenizer import load_tokenizer, make_encoder
 
+SIDES = ["left", "right"]
 ODD_TEXTS = [
     "",
     " ",
@@ -33,6 +37,12 @@ ODD_TEXTS = [
 
 def column(texts: list[str]) -> pa.ChunkedArray:
     return pa.chunked_array([texts], pa.string())
+
+
+def tokenize(
+    tokenizer: Any, texts: pa.ChunkedArray, pairs: pa.ChunkedArray | None, max_length: int | None, **policy: Any
+) -> TokenRows:
+    return tokens.tokenize(make_encoder(tokenizer), texts, pairs, Limit(max_length=max_length, **policy))
 
 
 def as_lists(rows: TokenRows) -> list[list[int]]:
@@ -63,14 +73,14 @@ def test_a_pair_is_cut_as_the_tokenizer_itself_cuts_it(
     assert as_lists(rows) == [expected["input_ids"]]
     assert rows.token_type_ids is not None
     assert rows.token_type_ids.tolist() == expected["token_type_ids"]
-    assert rows.num_truncated == (len(first) + len(second) + 3 > max_length)
+    assert rows.counts["num_truncated"] == (len(first) + len(second) + 3 > max_length)
 
 
 def test_a_pair_of_very_long_texts_is_cut_in_no_time(bert: Path) -> None:
     long = column(["good film " * 8000])
     start = time.perf_counter()
     rows = tokenize(load_tokenizer(bert), long, long, 64)
-    assert (rows.num_tokens, rows.num_truncated) == (64, 1)
+    assert (rows.counts["num_tokens"], rows.counts["num_tokens_lost"]) == (64, 2 * 16_000 + 3 - 64)
     assert time.perf_counter() - start < 5  # every overflowing window of both would take minutes
 
 
@@ -94,10 +104,92 @@ def test_a_python_tokenizer_works_and_counts_what_it_cuts() -> None:
     tokenizer = ByT5Tokenizer()
     assert not tokenizer.is_fast
     rows = tokenize(tokenizer, column(["abc", "abcdefghij", ""]), None, 6)
-    assert rows.lengths.tolist() == [4, 6, 1]
-    assert rows.num_truncated == 1
+    assert as_lists(rows) == tokenizer(["abc", "abcdefghij", ""], truncation=True, max_length=6)["input_ids"]
+    assert (rows.counts["num_truncated"], rows.counts["num_tokens_lost"]) == (1, 5)
+    assert dict(rows.too_long) == {1: 11}
     pairs = tokenize(tokenizer, column(["abc"]), column(["x"]), 60)
     assert as_lists(pairs) == [tokenizer("abc", "x")["input_ids"]]
+
+
+@settings(deadline=None)
+@given(first=st.integers(0, 12), second=st.integers(1, 12), max_length=st.integers(4, 20), side=st.sampled_from(SIDES))
+def test_a_python_tokenizer_cuts_a_pair_as_it_would_itself(first: int, second: int, max_length: int, side: str) -> None:
+    tokenizer = ByT5Tokenizer(truncation_side=side)
+    texts = "abcdefghijkl"[:first], "mnopqrstuvwx"[:second]
+    rows = tokenize(tokenizer, column([texts[0]]), column([texts[1]]), max_length)
+    assert as_lists(rows) == [tokenizer(*texts, truncation="longest_first", max_length=max_length)["input_ids"]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    lengths=st.lists(st.integers(0, 40), min_size=1, max_size=6),
+    max_length=st.integers(4, 16),
+    stride=st.integers(0, 12),
+    side=st.sampled_from(SIDES),
+)
+def test_windows_are_those_of_return_overflowing_tokens(
+    bert: Path, lengths: list[int], max_length: int, stride: int, side: str
+) -> None:
+    tokenizer = load_tokenizer(bert)
+    tokenizer.truncation_side = side
+    stride = min(stride, max_length - 3)
+    texts = [" ".join(f"{WORDS[number % len(WORDS)]}" for number in range(length)) for length in lengths]
+    rows = tokenize(tokenizer, column(texts), None, max_length, on_overflow="window", stride=stride)
+    expected = tokenizer(texts, truncation=True, max_length=max_length, stride=stride, return_overflowing_tokens=True)
+    assert as_lists(rows) == expected["input_ids"]
+    assert rows.texts.tolist() == expected["overflow_to_sample_mapping"]
+    assert rows.token_type_ids is not None
+    assert rows.token_type_ids.tolist() == [number for types in expected["token_type_ids"] for number in types]
+    assert rows.counts["num_tokens_lost"] == rows.counts["num_dropped"] == rows.counts["num_truncated"] == 0
+    assert rows.counts["num_overflowing"] == sum(length + 2 > max_length for length in lengths)
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_windows_of_a_pair_are_those_of_its_second_text_where_that_is_the_longer(bert: Path, side: str) -> None:
+    tokenizer = load_tokenizer(bert)
+    tokenizer.truncation_side = side
+    pair = "good film", "the story was very very bad and we liked it not"
+    rows = tokenize(tokenizer, column([pair[0]]), column([pair[1]]), 10, on_overflow="window", stride=2)
+    expected = tokenizer(*pair, truncation="only_second", max_length=10, stride=2, return_overflowing_tokens=True)
+    assert as_lists(rows) == expected["input_ids"]
+    assert rows.token_type_ids is not None
+    assert rows.token_type_ids.tolist() == [number for types in expected["token_type_ids"] for number in types]
+    assert rows.windows.tolist() == list(range(len(expected["input_ids"])))
+
+
+def test_of_a_pair_of_long_texts_windows_hold_half_of_the_shorter_and_count_what_is_lost(bert: Path) -> None:
+    tokenizer = load_tokenizer(bert)
+    first, second = " ".join(["good"] * 9), " ".join(["bad", "film"] * 4)
+    rows = tokenize(tokenizer, column([first]), column([second]), 11, on_overflow="window", stride=1)
+    good, others = tokenizer.convert_tokens_to_ids("good"), tokenizer(second, add_special_tokens=False)["input_ids"]
+    assert [ids.count(good) for ids in as_lists(rows)] == [4, 4, 3]
+    assert all([token for token in ids if token in others] == others[:4] for ids in as_lists(rows))
+    assert (rows.counts["num_truncated"], rows.counts["num_tokens_lost"]) == (1, 4)
+
+
+@settings(deadline=None)
+@given(lengths=st.lists(st.integers(0, 30), max_size=8), policy=st.sampled_from(["truncate", "window", "drop", "stop"]))
+def test_every_row_is_an_example_or_counted_as_dropped(bert: Path, lengths: list[int], policy: str) -> None:
+    rows = tokenize(
+        load_tokenizer(bert), column(["good " * length for length in lengths]), None, 12, on_overflow=policy
+    )
+    assert len(set(rows.texts.tolist())) + rows.counts["num_dropped"] == rows.counts["num_rows"] == len(lengths)
+    assert rows.counts["num_examples"] == len(rows.texts) == len(rows.lengths)
+    too_long = [length + 2 for length in lengths if length > 10]
+    assert rows.counts["num_overflowing"] == len(too_long)
+    assert rows.counts["num_tokens_read"] == sum(length + 2 for length in lengths)
+    assert list(rows.too_long.values()) == too_long[: tokens.MAX_NAMED]
+    if policy in ("drop", "stop"):
+        assert set(rows.texts.tolist()) == {row for row, length in enumerate(lengths) if length <= 10}
+        assert rows.counts["num_tokens_lost"] == sum(too_long)
+
+
+def test_a_special_token_that_is_written_out_is_text_where_the_tokenizer_says_so(bert: Path) -> None:
+    tokenizer = load_tokenizer(bert)
+    tokenizer.split_special_tokens = True
+    rows = tokenize(tokenizer, column(["good [SEP] film"]), None, 32)
+    assert as_lists(rows) == tokenizer(["good [SEP] film"])["input_ids"]
+    assert as_lists(rows) != as_lists(tokenize(load_tokenizer(bert), column(["good [SEP] film"]), None, 32))
 
 
 def test_a_length_without_room_for_a_text_is_refused(bert: Path) -> None:
@@ -105,6 +197,17 @@ def test_a_length_without_room_for_a_text_is_refused(bert: Path) -> None:
         tokenize(load_tokenizer(bert), column(["a"]), None, 2)
     with pytest.raises(ModelError, match="at least 4"):
         tokenize(load_tokenizer(bert), column(["a"]), column(["a"]), 3)
+
+
+@pytest.mark.parametrize(("stride", "pairs", "most"), [(8, None, 7), (5, ["bad"], 3)])
+def test_a_stride_with_which_a_window_could_not_move_on_is_refused(
+    bert: Path, stride: int, pairs: list[str] | None, most: int
+) -> None:
+    tokenizer = load_tokenizer(bert)
+    seconds = None if pairs is None else column(pairs)
+    with pytest.raises(ModelError, match=rf"stride is {stride}, .*must move on. Set stride to {most} or less"):
+        tokenize(tokenizer, column(["a"]), seconds, 10, on_overflow="window", stride=stride)
+    assert tokenize(tokenizer, column(["a"]), seconds, 10, on_overflow="window", stride=most).counts["num_rows"] == 1
 
 
 def test_batches_by_length_hold_every_row_once_with_the_longest_first(bert: Path) -> None:
@@ -115,13 +218,14 @@ def test_batches_by_length_hold_every_row_once_with_the_longest_first(bert: Path
 def test_a_process_forked_after_tokenizing_prints_no_warning(bert: Path) -> None:
     code = f"""
 import os, pathlib, pyarrow as pa
+from tunesmith.kinds.limit import Limit
 from tunesmith.kinds.tokens import tokenize
-from tunesmith.modeling.load import load_tokenizer
-tokenizer = load_tokenizer(pathlib.Path({str(bert)!r}))
+from tunesmith.modeling.tokenizer import load_tokenizer, make_encoder
+encoder = make_encoder(load_tokenizer(pathlib.Path({str(bert)!r})))
 texts = pa.chunked_array([["good film"] * 3000])
-tokenize(tokenizer, texts, None, 32)
+tokenize(encoder, texts, None, Limit(max_length=32))
 if os.fork() == 0:
-    tokenize(tokenizer, texts.slice(0, 2), None, 32)
+    tokenize(encoder, texts.slice(0, 2), None, Limit(max_length=32))
     os._exit(0)
 os.wait()
 """

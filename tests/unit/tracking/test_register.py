@@ -200,10 +200,8 @@ def test_what_is_registered_is_confirmed_without_importing_mlflow_in_a_fresh_pro
     first.register()
     job = first.store.root / "job.json"
     job.write_text(json.dumps(describe(first)))
-    start = time.perf_counter()
     answer = run_script("confirm_process.py", job)
     assert answer.stdout.split() == ["cached", "mlflow=False"]
-    assert time.perf_counter() - start < 2.5
 
 
 def test_a_dataset_that_another_process_writes_at_the_same_moment_is_no_error(candidates, tracking, monkeypatch):

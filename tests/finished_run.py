@@ -1,0 +1,64 @@
+"""The references that the stages of a finished run return."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tunesmith.store.ref import Ref
+
+FACTS: dict[str, dict[str, Any]] = {
+    "snapshot": {
+        "num_rows": 90,
+        "rows_in": 100,
+        "dropped": {"drop_null: text": 7, "a | strange\n<reason>": 3},
+        "steps": [
+            {"step": "read", "rows_in": 100, "rows_out": 100, "dropped": {}},
+            {"step": "drop_null", "rows_in": 100, "rows_out": 93, "dropped": {"drop_null: text": 7}},
+        ],
+        "quarantine": {"key": None, "num_rows": 0, "reasons": {}},
+    },
+    "split": {"num_rows": {"train": 72, "validation": 9, "test": 9}, "left_out": {}, "leakage": {}},
+    "encode": {
+        "num_truncated": {"train": 4, "validation": 0, "test": 0},
+        "lost_row_fraction": {"train": 4 / 72, "validation": 0.0, "test": 0.0},
+        "lost_token_fraction": {"train": 0.0125, "validation": 0.0, "test": 0.0},
+        "num_tokens": {},
+        "labels": ["no", "yes"],
+    },
+    "train": {
+        "num_steps": 1234,
+        "num_epochs": 2,
+        "examples_per_second": 88.13,
+        "train_loss": 0.25,
+        "validation_loss": 0.5,
+        "weights_sha256": "ab" * 32,
+        "resumed_from_step": None,
+    },
+    "evaluate": {
+        "metrics": {"accuracy": 0.85, "f1": 0.84},
+        "baseline": {"name": "majority class (yes)", "metrics": {"accuracy": 0.5, "f1": 0.3}},
+        "primary_metric": "f1",
+        "greater_is_better": True,
+        "num_examples": 9,
+    },
+    "decide": {"verdict": "PROMOTE", "reasons": ["f1 0.84 beats the baseline's 0.3", "there is no champion yet"]},
+    "export": {"max_logit_difference": 1e-6, "size_bytes": 1, "formats": ["safetensors"]},
+    "register": {
+        "model_name": "snippets",
+        "version": 3,
+        "aliases": ["champion"],
+        "mlflow_run_id": "0123abcd",
+        "model_uri": "models:/snippets/3",
+        "experiment": "snippets",
+    },
+}
+
+
+def make_refs(**changes: Any) -> list[Ref]:
+    refs = []
+    for number, (kind, facts) in enumerate(FACTS.items()):
+        is_cached = kind == "split"
+        ref = Ref(kind=kind, key=f"{number:032x}", uri=f"/store/{kind}", facts={**facts, **changes.get(kind, {})})
+        reason = "" if is_cached else f"train.seed: 0 -> {number}"
+        refs.append(ref.model_copy(update={"is_cached": is_cached, "reason": reason, "seconds": 1.5}))
+    return refs
