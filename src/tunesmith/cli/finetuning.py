@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 MAX_REASON = 100
 """Characters of a reason on the last screen; the log lines have it in full."""
+MAX_WARNINGS, MAX_WARNING = 5, 200
+"""Warnings about the data, and characters of one, on the last screen."""
 DRAIN_SECONDS = 10
 """How long to wait for Prefect's client to deliver its last events and log lines."""
 
@@ -54,6 +56,7 @@ def render_summary(summary: RunSummary) -> str:
     sections = [
         format_table(["stage", "key", "took", ""], _stage_rows(summary)),
         format_table(["", "rows", ""], _row_rows(summary)),
+        *_data_sections(summary),
         _training_line(summary),
         format_table(
             [f"on {summary.num_test_examples:,} test examples", "candidate", summary.baseline_name],
@@ -80,6 +83,18 @@ def _row_rows(summary: RunSummary) -> list[list[str]]:
         truncated = summary.num_truncated.get(split, 0)
         rows.append([split, f"{count:,}", f"{truncated:,} truncated" if truncated else ""])
     return rows
+
+
+def _data_sections(summary: RunSummary) -> list[str]:
+    """What a person should look at before trusting the rows; nothing where there is nothing."""
+    lines = []
+    if summary.num_quarantined:
+        rows = "1 row" if summary.num_quarantined == 1 else f"{summary.num_quarantined:,} rows"
+        lines.append(f"{rows} in quarantine: tunesmith data quarantine {summary.quarantine_key}")
+    lines += [shorten(warning, MAX_WARNING, placeholder=" ...") for warning in summary.drift_warnings[:MAX_WARNINGS]]
+    if len(summary.drift_warnings) > MAX_WARNINGS:
+        lines.append(f"{len(summary.drift_warnings) - MAX_WARNINGS} more warnings on the page of the run")
+    return ["\n".join(lines)] if lines else []
 
 
 def _training_line(summary: RunSummary) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import click
 
 from tunesmith import __version__
+from tunesmith.cli.lazy_group import LazyGroup
 from tunesmith.cli.output import INTERRUPTED, Output, plain_logging
 from tunesmith.home import Home
 from tunesmith.tracking.environment import MLFLOW_ENVIRONMENT
@@ -21,6 +21,7 @@ COMMANDS = {
     "init": "Write a commented recipe that runs.",
     "plan": "Check everything and train nothing: what would run, and why.",
     "run": "Run a recipe, from the data to a registered model.",
+    "data": "Look at a recipe's rows: show, profile, diff, quarantine.",
     "predict": "Score a file with a model.",
     "models": "List the registered models and their versions.",
     "doctor": "Check this machine.",
@@ -29,40 +30,10 @@ COMMANDS = {
 """Each command lies in the module of its name; its help on the group's page stands here."""
 
 
-class LazyGroup(click.Group):
-    """A group that knows its commands by name, and imports one only to call it."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names, in the order in which a new user meets them."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a command."""
-        if cmd_name not in COMMANDS:
-            return None
-        command: click.Command = import_module(f"tunesmith.cli.{cmd_name}").command
-        return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that is called; an unknown one is refused with the nearest name."""
-        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
-            from difflib import get_close_matches
-
-            nearest = get_close_matches(args[0], COMMANDS, n=1)
-            hint = f"did you mean {nearest[0]!r}?" if nearest else f"there are {', '.join(COMMANDS)}."
-            raise click.UsageError(f"No command {args[0]!r}; {hint}", ctx)
-        return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list of commands without importing any."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
-
-
 @click.group(
     cls=LazyGroup,
+    table=COMMANDS,
+    modules="tunesmith.cli.",
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done; 2 a mistake in the recipe, the data or the call; 3 stopped, `run` goes on from there; "

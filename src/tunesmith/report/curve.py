@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import json
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from tunesmith.report.figure import GREY, clear_axes, draw_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 """One line of metrics.jsonl: `step`, `epoch` and `metrics`."""
 
-TRAIN_COLOR, VALIDATION_COLOR, GREY = "#7da7d9", "#c8471c", "#555555"
-WIDTH_INCHES, HEIGHT_INCHES, DOTS_PER_INCH = 6.4, 3.6, 100
+TRAIN_COLOR, VALIDATION_COLOR = "#7da7d9", "#c8471c"
+HEIGHT_INCHES = 3.6
 NUM_RAW_POINTS = 40
 """Up to here every training point is drawn as it is; beyond, a moving mean is drawn over the pale points."""
 
@@ -35,28 +35,12 @@ def draw_loss_png(rows: Sequence[Row]) -> bytes:
     Args:
         rows: The rows of metrics.jsonl; those without a loss are passed over.
     """
-    return _draw(rows, "png")
+    return draw_figure(lambda figure: _plot(figure.add_subplot(), rows), HEIGHT_INCHES)
 
 
 def draw_loss_svg(rows: Sequence[Row]) -> str:
     """The loss curve as SVG text; equal rows give equal text."""
-    return _draw(rows, "svg").decode()
-
-
-def _draw(rows: Sequence[Row], file_format: str) -> bytes:
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of its font cache when it is first imported
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    picture = io.BytesIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "tunesmith", "font.size": 9.5}):
-        figure = Figure(figsize=(WIDTH_INCHES, HEIGHT_INCHES), dpi=DOTS_PER_INCH, layout="constrained")
-        FigureCanvasAgg(figure)
-        _plot(figure.add_subplot(), rows)
-        metadata = {"Date": None} if file_format == "svg" else {}
-        figure.savefig(picture, format=file_format, metadata=metadata)
-    return picture.getvalue()
+    return draw_figure(lambda figure: _plot(figure.add_subplot(), rows), HEIGHT_INCHES, "svg").decode()
 
 
 def _plot(axes: Axes, rows: Sequence[Row]) -> None:
@@ -64,10 +48,7 @@ def _plot(axes: Axes, rows: Sequence[Row]) -> None:
     _plot_validation(axes, *_find_points(rows, "validation/loss"))
     axes.set_xlabel("optimizer step")
     axes.set_ylabel("cross-entropy loss (nats)")
-    axes.grid(color="#e4e4e4", linewidth=0.8)
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+    clear_axes(axes, "both")
     _mark_epochs(axes, rows)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False, loc="upper right")

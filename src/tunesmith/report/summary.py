@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from tunesmith.store.ref import Ref
-
-MAX_DROP_REASONS = 20
-"""Longer lists of reasons are cut, so that a page stays below the 200 KiB that it may take."""
-MAX_TEXT = 500
-"""Characters of a reason that a page shows."""
 
 
 class StageSummary(BaseModel):
@@ -33,6 +27,21 @@ class StageSummary(BaseModel):
     """How long it took, the look-up included."""
 
 
+class DataStep(BaseModel):
+    """What a step did to the rows."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    step: str
+    """Reading, a transform or the contract."""
+    rows_in: int
+    """Rows that came to it."""
+    rows_out: int
+    """Rows that went on."""
+    dropped: dict[str, int]
+    """Rows that did not, by reason."""
+
+
 class RunSummary(BaseModel):
     """All that a person wants to know of a run."""
 
@@ -44,10 +53,28 @@ class RunSummary(BaseModel):
     """Rows read from the sources."""
     dropped: dict[str, int]
     """Rows dropped, by reason."""
+    data_steps: tuple[DataStep, ...]
+    """What became of the rows, step by step."""
+    quarantined: dict[str, int]
+    """Rows in quarantine, by reason; a row may have several."""
+    num_quarantined: int
+    """Rows in quarantine."""
+    quarantine_key: str | None
+    """The key of the artifact that holds them; None where there are none."""
+    left_out: dict[str, int]
+    """Rows that are in no split, by reason."""
+    leakage: dict[str, Any]
+    """Rows of different splits that are nearly the same, as the split stage found them."""
+    drift_warnings: tuple[str, ...]
+    """How the rows differ from those of earlier runs, where a person should look."""
     num_rows: dict[str, int]
     """Rows of each split."""
     num_truncated: dict[str, int]
-    """Examples of each split that were longer than `max_length`."""
+    """Examples of each split that were longer than `max_length`, and cut."""
+    lost_row_fraction: dict[str, float]
+    """Share of each split's rows that were cut or left out, being too long."""
+    lost_token_fraction: dict[str, float]
+    """Share of each split's tokens that were lost so."""
     num_steps: int
     """Optimizer steps of the training."""
     num_epochs: float
@@ -109,12 +136,22 @@ def summarize_run(name: str, refs: Iterable[Ref]) -> RunSummary:
     stages = tuple(refs)
     facts: dict[str, dict[str, Any]] = {ref.kind: ref.facts for ref in stages}
     train, report, version = facts["train"], facts["evaluate"], facts["register"]
+    rows, quarantine, encoded = facts["snapshot"], facts["snapshot"]["quarantine"], facts["encode"]
     return RunSummary(
         name=name,
-        rows_in=facts["snapshot"]["rows_in"],
-        dropped=facts["snapshot"]["dropped"],
+        rows_in=rows["rows_in"],
+        dropped=rows["dropped"],
+        data_steps=tuple(DataStep.model_validate(step) for step in rows["steps"]),
+        quarantined=quarantine["reasons"],
+        num_quarantined=quarantine["num_rows"],
+        quarantine_key=quarantine["key"],
+        left_out=facts["split"]["left_out"],
+        leakage=facts["split"]["leakage"],
+        drift_warnings=tuple(version.get("drift_warnings", ())),
         num_rows=facts["split"]["num_rows"],
-        num_truncated=facts["encode"]["num_truncated"],
+        num_truncated=encoded["num_truncated"],
+        lost_row_fraction=encoded["lost_row_fraction"],
+        lost_token_fraction=encoded["lost_token_fraction"],
         num_steps=train["num_steps"],
         num_epochs=train["num_epochs"],
         weights_sha256=train["weights_sha256"],
@@ -141,17 +178,6 @@ def summarize_run(name: str, refs: Iterable[Ref]) -> RunSummary:
     )
 
 
-def render_markdown(summary: RunSummary, loss_curve: bytes | None = None) -> str:
-    """The summary as a page of markdown.
-
-    Args:
-        summary: What happened.
-        loss_curve: The loss curve as a PNG, shown in the page itself.
-    """
-    sections = [_decision(summary), _metrics(summary), _rows(summary), _training(summary, loss_curve), _stages(summary)]
-    return "\n\n".join([f"# {_text(summary.name)}", *sections]) + "\n"
-
-
 def describe_steps(summary: RunSummary) -> str:
     """How long the training was, such as `200 steps (0.787 epochs)`."""
     epochs = "1 epoch" if summary.num_epochs == 1 else f"{summary.num_epochs:.3g} epochs"
@@ -160,74 +186,3 @@ def describe_steps(summary: RunSummary) -> str:
 
 def _summarize_stage(ref: Ref) -> StageSummary:
     return StageSummary(name=ref.kind, key=ref.key, is_cached=ref.is_cached, reason=ref.reason, seconds=ref.seconds)
-
-
-def _decision(summary: RunSummary) -> str:
-    aliases = f", alias {', '.join(f'**{_text(alias)}**' for alias in summary.aliases)}" if summary.aliases else ""
-    lines = [f"**{summary.verdict}**: {_text(summary.model_name)} version **{_text(summary.version)}**{aliases}", ""]
-    lines += [f"- {_text(reason)}" for reason in summary.reasons]
-    where = f"Model `{summary.model_uri}`, experiment `{summary.experiment}`, MLflow run `{summary.mlflow_run_id}`"
-    lines += ["", where]
-    return "\n".join(lines)
-
-
-def _metrics(summary: RunSummary) -> str:
-    rows = []
-    for name in sorted(summary.metrics, key=lambda name: (name != summary.primary_metric, name)):
-        label = f"**{name}** (primary)" if name == summary.primary_metric else name
-        baseline = summary.baseline_metrics.get(name)
-        gain = "" if baseline is None else f"{summary.metrics[name] - baseline:+.4f}"
-        rows.append((label, f"{summary.metrics[name]:.4f}", "" if baseline is None else f"{baseline:.4f}", gain))
-    direction = "greater" if summary.greater_is_better else "less"
-    heading = f"## Metrics on {summary.num_test_examples:,} test examples"
-    note = f"The decision rests on {summary.primary_metric}: {direction} is better."
-    header = ("metric", "candidate", f"baseline: {_text(summary.baseline_name)}", "difference")
-    return f"{heading}\n\n{_table(header, rows)}\n\n{note}"
-
-
-def _rows(summary: RunSummary) -> str:
-    rows = [("read", f"{summary.rows_in:,}", "")]
-    reasons = sorted(summary.dropped.items(), key=lambda item: (-item[1], item[0]))
-    rows += [("dropped", f"{count:,}", _text(reason)) for reason, count in reasons[:MAX_DROP_REASONS]]
-    if len(reasons) > MAX_DROP_REASONS:
-        rest = reasons[MAX_DROP_REASONS:]
-        rows.append(("dropped", f"{sum(count for _, count in rest):,}", f"{len(rest)} more reasons"))
-    for split, count in summary.num_rows.items():
-        truncated = summary.num_truncated.get(split, 0)
-        rows.append((split, f"{count:,}", f"{truncated:,} truncated" if truncated else ""))
-    return f"## Rows\n\n{_table(('', 'rows', ''), rows)}"
-
-
-def _training(summary: RunSummary, loss_curve: bytes | None) -> str:
-    losses = {"train loss": summary.train_loss, "validation loss": summary.validation_loss}
-    last = ", ".join(f"{name} {loss:.4f}" for name, loss in losses.items() if loss is not None)
-    speed = f"{summary.examples_per_second:,.1f} examples a second"
-    lines = [f"## Training\n\n{describe_steps(summary)}, {speed}"]
-    if last:
-        lines[0] += f"; at the end: {last}"
-    if loss_curve is not None:
-        lines.append(f"![loss curve](data:image/png;base64,{base64.b64encode(loss_curve).decode()})")
-    return "\n\n".join(lines)
-
-
-def _stages(summary: RunSummary) -> str:
-    rows = [
-        (stage.name, f"{stage.seconds:.1f}", "cached" if stage.is_cached else _text(stage.reason), f"`{stage.key}`")
-        for stage in summary.stages
-    ]
-    rows.append(("**all**", f"**{summary.seconds:.1f}**", "", ""))
-    return f"## Stages\n\n{_table(('stage', 'seconds', 'why', 'key'), rows)}"
-
-
-def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    rule = "|".join(" --- " for _ in header)
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join(["| " + " | ".join(header) + " |", f"|{rule}|", *lines])
-
-
-def _text(value: str) -> str:
-    """Text that stands in a table's cell without breaking it, and stays text."""
-    short = value if len(value) <= MAX_TEXT else value[: MAX_TEXT - 3] + "..."
-    for mark, escaped in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("\n", " ")):
-        short = short.replace(mark, escaped)
-    return short

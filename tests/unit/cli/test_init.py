@@ -23,7 +23,7 @@ def test_there_is_a_template_for_every_kind():
 def test_a_recipe_and_its_sample_data_are_written(tmp_path, capsys):
     assert main(["init", "text-classification", "new/my.yaml"]) == 0
     recipe = Recipe.load("new/my.yaml", environ={})
-    assert recipe.data.files == (str(tmp_path / "new/data/reviews.csv"),)
+    assert recipe.data.sources[0].files == (str(tmp_path / "new/data/reviews.csv"),)
     with (tmp_path / "new/data/reviews.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row[recipe.examples.label] for row in rows} == {"positive", "negative"}

@@ -9,7 +9,8 @@ import click
 import pytest
 
 from tunesmith.cli import main as main_module
-from tunesmith.cli.main import COMMANDS, LazyGroup, main
+from tunesmith.cli.lazy_group import LazyGroup
+from tunesmith.cli.main import COMMANDS, main
 from tunesmith.cli.output import json_option, pass_output
 from tunesmith.errors import CallError, Mistake, Preempted, RecipeError, TrainingError
 
@@ -134,7 +135,7 @@ def test_log_lines_of_ours_reach_stderr_and_those_of_others_do_not(run, monkeypa
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_of_the_table_exists_and_takes_json(name):
-    command = LazyGroup().get_command(click.Context(main_module.group), name)
+    command = main_module.group.get_command(click.Context(main_module.group), name)
     assert command is not None
     assert "--json" in {option for parameter in command.params for option in parameter.opts}
     assert command.help

@@ -1,0 +1,156 @@
+"""The page of a run: its summary, the loss curve and the data, in markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from tunesmith.report.markdown import escape_text, render_picture, render_table
+from tunesmith.report.profile_page import ProfilePage
+from tunesmith.report.summary import RunSummary, describe_steps
+
+MAX_DROP_REASONS = 20
+"""Longer lists of reasons are cut, so that a page stays below the 200 KiB that it may take."""
+MAX_STEPS = 40
+"""So are longer lists of steps."""
+MAX_PAGE_BYTES = 200 * 1024
+"""What a page may take; a picture that would not fit is left out, and said to be."""
+MAX_NOTE_BYTES = 1024
+"""What may be said in place of pictures."""
+LOSS_CURVE = "loss curve"
+
+
+def render_markdown(summary: RunSummary, loss_curve: bytes | None = None, profile: ProfilePage | None = None) -> str:
+    """The summary as a page of markdown, below 200 KiB.
+
+    Args:
+        summary: What happened.
+        loss_curve: The loss curve as a PNG, shown in the page itself.
+        profile: The section on the data, with its pictures.
+    """
+    what = [_decision(summary), _metrics(summary), _warnings(summary), _rows(summary), _leakage(summary)]
+    data = "" if profile is None else profile.markdown.rstrip()
+    training, stages = _training(summary), _stages(summary)
+    size = sum(len(text.encode()) + 2 for text in (*what, data, training, stages))
+    pictures = {} if loss_curve is None else {LOSS_CURVE: loss_curve}
+    shown = dict(_fit_pictures(pictures | ({} if profile is None else dict(profile.pictures)), size))
+    curve = shown.pop(LOSS_CURVE, "")
+    sections = [f"# {escape_text(summary.name)}", *what, data, *shown.values(), training, curve, stages]
+    return "\n\n".join(filter(None, sections)) + "\n"
+
+
+def _decision(summary: RunSummary) -> str:
+    aliases = (
+        f", alias {', '.join(f'**{escape_text(alias)}**' for alias in summary.aliases)}" if summary.aliases else ""
+    )
+    lines = [
+        f"**{summary.verdict}**: {escape_text(summary.model_name)} version **{escape_text(summary.version)}**{aliases}",
+        "",
+    ]
+    lines += [f"- {escape_text(reason)}" for reason in summary.reasons]
+    where = f"Model `{summary.model_uri}`, experiment `{summary.experiment}`, MLflow run `{summary.mlflow_run_id}`"
+    lines += ["", where]
+    return "\n".join(lines)
+
+
+def _metrics(summary: RunSummary) -> str:
+    rows = []
+    for name in sorted(summary.metrics, key=lambda name: (name != summary.primary_metric, name)):
+        label = f"**{name}** (primary)" if name == summary.primary_metric else name
+        baseline = summary.baseline_metrics.get(name)
+        gain = "" if baseline is None else f"{summary.metrics[name] - baseline:+.4f}"
+        rows.append((label, f"{summary.metrics[name]:.4f}", "" if baseline is None else f"{baseline:.4f}", gain))
+    direction = "greater" if summary.greater_is_better else "less"
+    heading = f"## Metrics on {summary.num_test_examples:,} test examples"
+    note = f"The decision rests on {summary.primary_metric}: {direction} is better."
+    header = ("metric", "candidate", f"baseline: {escape_text(summary.baseline_name)}", "difference")
+    return f"{heading}\n\n{render_table(header, rows)}\n\n{note}"
+
+
+def _warnings(summary: RunSummary) -> str:
+    if not summary.drift_warnings:
+        return ""
+    return "\n".join(["## What has changed in the data", "", *(f"- {escape_text(w)}" for w in summary.drift_warnings)])
+
+
+def _rows(summary: RunSummary) -> str:
+    rows = [("read", f"{summary.rows_in:,}", "")]
+    for fate, counts in (
+        ("dropped", summary.dropped),
+        ("quarantined", summary.quarantined),
+        ("left out", summary.left_out),
+    ):
+        rows += _reason_rows(fate, counts)
+    for split, count in summary.num_rows.items():
+        truncated = summary.num_truncated.get(split, 0)
+        rows.append((split, f"{count:,}", _describe_cut(summary, split) if truncated else ""))
+    steps = [
+        (escape_text(step.step), f"{step.rows_in:,}", f"{step.rows_out:,}") for step in summary.data_steps[:MAX_STEPS]
+    ]
+    tables = [render_table(("", "rows", ""), rows), render_table(("step", "rows in", "rows out"), steps)]
+    page = "\n\n".join(["## Rows", *tables])
+    if summary.quarantine_key is None:
+        return page
+    look = f"`tunesmith data quarantine {summary.quarantine_key}`"
+    return f"{page}\n\n{summary.num_quarantined:,} rows are in quarantine; a row may have several reasons: {look}"
+
+
+def _reason_rows(fate: str, counts: Mapping[str, int]) -> list[tuple[str, str, str]]:
+    reasons = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    rows = [(fate, f"{count:,}", escape_text(reason)) for reason, count in reasons[:MAX_DROP_REASONS]]
+    rest = reasons[MAX_DROP_REASONS:]
+    return [*rows, *([(fate, f"{sum(count for _, count in rest):,}", f"{len(rest)} more reasons")] if rest else [])]
+
+
+def _describe_cut(summary: RunSummary, split: str) -> str:
+    lost = f"{summary.lost_token_fraction[split]:.2%} of their tokens lost"
+    return f"{summary.num_truncated[split]:,} truncated ({summary.lost_row_fraction[split]:.2%} of rows, {lost})"
+
+
+def _leakage(summary: RunSummary) -> str:
+    leakage = summary.leakage
+    if not leakage.get("is_checked"):
+        return ""
+    rows = [
+        (
+            item["into"],
+            item["from"],
+            f"{item['num_into']:,}",
+            f"{item['fraction_into']:.2%}",
+            f"{item['num_into_equal']:,}",
+        )
+        for item in leakage["between"]
+    ]
+    header = ("rows of", "with their like in", "rows", "share", "of these equal")
+    note = f"Similarity {leakage['threshold']} or more; policy: {leakage['policy']}."
+    return f"## Leakage between the splits\n\n{render_table(header, rows)}\n\n{note}"
+
+
+def _training(summary: RunSummary) -> str:
+    losses = {"train loss": summary.train_loss, "validation loss": summary.validation_loss}
+    last = ", ".join(f"{name} {loss:.4f}" for name, loss in losses.items() if loss is not None)
+    speed = f"{summary.examples_per_second:,.1f} examples a second"
+    return f"## Training\n\n{describe_steps(summary)}, {speed}" + (f"; at the end: {last}" if last else "")
+
+
+def _fit_pictures(pictures: Mapping[str, bytes], size: int) -> Iterator[tuple[str, str]]:
+    """The pictures as they stand in a page that has some bytes already; in place of one that is too large, a note."""
+    for name, picture in pictures.items():
+        rendered = render_picture(name, picture)
+        if size + len(rendered) + MAX_NOTE_BYTES > MAX_PAGE_BYTES:
+            rendered = f"The picture of the {name} is too large for this page; it is in the MLflow run."
+        size += len(rendered)
+        yield name, rendered
+
+
+def _stages(summary: RunSummary) -> str:
+    rows = [
+        (
+            stage.name,
+            f"{stage.seconds:.1f}",
+            "cached" if stage.is_cached else escape_text(stage.reason),
+            f"`{stage.key}`",
+        )
+        for stage in summary.stages
+    ]
+    rows.append(("**all**", f"**{summary.seconds:.1f}**", "", ""))
+    return f"## Stages\n\n{render_table(('stage', 'seconds', 'why', 'key'), rows)}"

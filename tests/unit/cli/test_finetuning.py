@@ -1,0 +1,35 @@
+"""The last screen of a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from finished_run import make_refs
+from tunesmith.cli.finetuning import render_summary
+from tunesmith.report.summary import summarize_run
+
+
+def render(**changes: Any) -> str:
+    return render_summary(summarize_run("snippets", make_refs(**changes)))
+
+
+def test_the_data_has_a_line_only_where_there_is_something_to_say() -> None:
+    assert "quarantine" not in render()
+    assert "Against" not in render()
+
+
+def test_rows_in_quarantine_are_told_with_the_command_that_shows_them() -> None:
+    quarantine = {"key": "ab" * 16, "num_rows": 2, "reasons": {"column 'label' is null": 2}}
+    assert f"\n2 rows in quarantine: tunesmith data quarantine {'ab' * 16}\n" in render(
+        snapshot={"quarantine": quarantine}
+    )
+
+
+def test_what_has_changed_in_the_data_is_told_before_the_metrics_and_many_changes_are_counted() -> None:
+    warnings = [f"Against the last snapshot: gone: column 'c{number}' {'x' * 500}." for number in range(8)]
+    screen = render(register={"drift_warnings": warnings})
+    assert screen.index("gone: column 'c0'") < screen.index("trained ")
+    assert "column 'c4'" in screen
+    assert "column 'c5'" not in screen
+    assert "\n3 more warnings on the page of the run\n" in screen
+    assert max(map(len, screen.splitlines())) <= 200
