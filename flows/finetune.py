@@ -20,6 +20,7 @@ from tunesmith.tasks.features import encode
 from tunesmith.tasks.report import publish_summary
 from tunesmith.tasks.tracking import close_unfinished, register
 from tunesmith.tasks.training import train
+from tunesmith.training.train import StreamInput
 
 
 def close_candidate_run(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
@@ -48,7 +49,10 @@ def finetune(recipe: str, overrides: tuple[str, ...] = ()) -> RunSummary:
     rows = snapshot(fetched, wanted.data, wanted.examples, wanted.store)
     splits = split(rows, wanted.split, wanted.examples, wanted.data.weights, wanted.store)
     features = encode(splits, wanted.examples, wanted.model, wanted.tokenize, wanted.store)
-    candidate = train(features, wanted.examples, wanted.model, wanted.train, wanted.tracking, record, wanted.store)
+    stream = StreamInput(rows, fetched, wanted.data, wanted.split)
+    candidate = train(
+        features, wanted.examples, wanted.model, wanted.train, wanted.tracking, record, stream, wanted.store
+    )
     report = evaluate(candidate, features, wanted.examples, wanted.model, wanted.evaluate, wanted.store)
     decision = decide(report, wanted.gate, wanted.registry, wanted.tracking, wanted.store)
     exported = export(candidate, features, wanted.examples, wanted.model, wanted.export, wanted.store)

@@ -14,7 +14,7 @@ from tunesmith.tracking.config import TrackingConfig
 from tunesmith.tracking.record import RecipeRecord
 from tunesmith.tracking.run import LiveRun
 from tunesmith.training.config import TrainConfig
-from tunesmith.training.train import derive_train
+from tunesmith.training.train import StreamInput, derive_train
 from tunesmith.training.train import train as train_model
 
 
@@ -26,8 +26,9 @@ def train(
     train: TrainConfig,
     tracking: TrackingConfig,
     record: RecipeRecord,
+    stream: StreamInput,
     store: StoreConfig,
 ) -> Ref:
     """Fine-tune the base model, reporting to the candidate's MLflow run."""
     observer = LiveRun(tracking, record, flow_run_id=flow_run.get_id())
-    return train_model(features, examples, model, train, open_store(store), observer)
+    return train_model(features, examples, model, train, open_store(store), observer, stream)

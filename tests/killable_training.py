@@ -42,14 +42,15 @@ class Told:
 class Trainings:
     """The same training, again and again in one store: in this process, or in one that can be killed."""
 
-    def __init__(self, folder, features, base, *, lora=False, **options):
+    def __init__(self, folder, features, base, *, lora=False, stream=None, **options):
         self.folder, self.store = folder, FolderStore(folder / "store")
         model = ModelConfig(base=str(base), lora=LoraConfig(r=2) if lora else None)
-        self.arguments = (features, CLASSIFICATION, model, TrainConfig(**LONG, **options), self.store)
-        self.work = self.store.root / "work" / "train" / derive_train(*self.arguments).key
+        self.arguments = (features, CLASSIFICATION, model, TrainConfig(**{**LONG, **options}), self.store)
+        self.stream = stream
+        self.work = self.store.root / "work" / "train" / derive_train(*self.arguments, stream=stream).key
 
     def here(self, observer=None):
-        return train(*self.arguments, observer)
+        return train(*self.arguments, observer, self.stream)
 
     def start(self):
         features, _, model, config, store = self.arguments
@@ -58,6 +59,7 @@ class Trainings:
             "model": model.model_dump(),
             "train": config.model_dump(),
             "store": str(store.root),
+            "stream": self.stream and dump_stream(self.stream),
         }
         (self.folder / "arguments.json").write_text(json.dumps(arguments))
         caller = Path(__file__).with_name("training_caller.py")
@@ -77,6 +79,15 @@ class Trainings:
         before = self.newest_step()
         wait_for(lambda: self.newest_step() > before)
         return json.loads((self.work / "progress.json").read_text())["pid"]
+
+
+def dump_stream(stream):
+    sections = {"data": stream.data, "split": stream.split}
+    return {
+        "snapshot": stream.snapshot.model_dump(),
+        "fetched": stream.fetched.model_dump(),
+        **{name: section.model_dump(mode="json", exclude_unset=True) for name, section in sections.items()},
+    }
 
 
 def wait_for(condition, seconds=120.0):

@@ -120,7 +120,7 @@ def read_rss(name):
 def write_down(folder, order):
     """Read a stream to its end: the `id` of each row goes into the log, and the state beside it."""
     streamed = Streamed(folder)
-    stream = streamed.open(StreamDescription.read(folder / "stream.json"), **order)
+    stream = streamed.open(StreamDescription.read(folder / "stream.json", streamed.files), **order)
     log, state = folder / "log.txt", folder / "state.json"
     start, memory, num_rows = time.perf_counter(), read_rss("VmRSS"), 0
     with log.open("ab") as file:

@@ -6,13 +6,15 @@ import json
 import sys
 from pathlib import Path
 
+from tunesmith.data.sources import DataConfig
+from tunesmith.data.split_config import SplitConfig
 from tunesmith.errors import TunesmithError
 from tunesmith.kinds.text_classification import TextClassification
 from tunesmith.modeling.base import ModelConfig
 from tunesmith.store.folder import FolderStore
 from tunesmith.store.ref import Ref
 from tunesmith.training.config import TrainConfig
-from tunesmith.training.train import train
+from tunesmith.training.train import StreamInput, train
 
 
 def main(arguments: dict) -> int:
@@ -23,6 +25,7 @@ def main(arguments: dict) -> int:
             ModelConfig.model_validate_json(json.dumps(arguments["model"])),
             TrainConfig(**arguments["train"]),
             FolderStore(Path(arguments["store"])),
+            stream=None if arguments["stream"] is None else load_stream(**arguments["stream"]),
         )
     except TunesmithError as error:
         print(error)
@@ -31,6 +34,11 @@ def main(arguments: dict) -> int:
         return 130
     print(json.dumps(ref.facts))
     return 0
+
+
+def load_stream(snapshot: dict, fetched: dict, data: dict, split: dict) -> StreamInput:
+    config = DataConfig.model_validate_json(json.dumps(data))
+    return StreamInput(Ref(**snapshot), Ref(**fetched), config, SplitConfig.model_validate_json(json.dumps(split)))
 
 
 if __name__ == "__main__":

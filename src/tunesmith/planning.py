@@ -26,7 +26,7 @@ from tunesmith.tracking.record import RecipeRecord
 from tunesmith.tracking.register import derive_register
 from tunesmith.training.config import TrainConfig
 from tunesmith.training.schedule import Schedule
-from tunesmith.training.train import derive_train
+from tunesmith.training.train import StreamInput, derive_train
 
 
 class PlannedStage(BaseModel):
@@ -55,6 +55,8 @@ class Plan(BaseModel):
     """Rows of each split."""
     num_steps: int | None
     """Optimizer steps; None where only encoding will tell how many examples there are."""
+    stream: str | None = None
+    """How much a stream holds, and how often the steps go through it."""
     training_bytes: int
     """Weights, gradients and optimizer state; activations come on top."""
 
@@ -87,8 +89,8 @@ class _Planner:
             self._append("snapshot", status.ref.key, "")
             return status.ref, ChunkedRows.open(status.ref.folder)
         taken = take_snapshot(fetched, recipe.data, recipe.examples, self.store)
-        self._append("snapshot", taken.rows.key, status.reason)
-        return Ref(kind="snapshot", key=taken.rows.key, uri="", facts=dict(taken.facts)), taken.rows
+        self._append("snapshot", taken.key, status.reason)
+        return Ref(kind="snapshot", key=taken.key, uri="", facts=dict(taken.facts)), taken.rows
 
     def add_register(self, derivation: Callable[[], Derivation], decision: Ref) -> None:
         """Registration depends on the decision, whose key is known once it is made."""
@@ -117,7 +119,8 @@ def plan(recipe: Recipe, record: RecipeRecord) -> Plan:
     weights = recipe.data.weights
     splits = planner.add(derive_split(snapshot, recipe.split, recipe.examples, weights, store))
     features = planner.add(derive_encode(splits, recipe.examples, recipe.model, recipe.tokenize, store))
-    candidate = planner.add(derive_train(features, recipe.examples, recipe.model, recipe.train, store))
+    stream = StreamInput(snapshot, fetched, recipe.data, recipe.split)
+    candidate = planner.add(derive_train(features, recipe.examples, recipe.model, recipe.train, store, stream=stream))
     report = planner.add(derive_evaluate(candidate, features, recipe.examples, recipe.model, recipe.evaluate))
     decision = planner.add(derive_decide(report, recipe.gate, recipe.registry, recipe.tracking))
     exported = planner.add(derive_export(candidate, features, recipe.examples, recipe.model, recipe.export))
@@ -134,7 +137,21 @@ def plan(recipe: Recipe, record: RecipeRecord) -> Plan:
         dropped=snapshot.facts["dropped"],
         num_rows=splits.facts.get("num_rows") or _count_rows(rows, recipe, store),
         num_steps=_count_steps(features, recipe.train),
+        stream=_describe_stream(snapshot, recipe.train),
         training_bytes=estimate_training_bytes(find_base(recipe.model).folder, recipe.model.lora),
+    )
+
+
+def _describe_stream(snapshot: Ref, train: TrainConfig) -> str | None:
+    streaming = snapshot.facts.get("streaming")
+    if streaming is None:
+        return None
+    num_examples = (train.max_steps or 0) * train.gradient_accumulation_steps * train.per_device_train_batch_size
+    files = "1 file" if streaming["num_files"] == 1 else f"{streaming['num_files']:,} files"
+    return (
+        f"{files}, {streaming['size_bytes']:,} bytes, about {streaming['num_lines']:,} rows by lines; "
+        f"a sample of {snapshot.facts['num_rows']:,}; the steps read about {num_examples / streaming['num_lines']:.3g} "
+        "epochs"
     )
 
 

@@ -27,6 +27,7 @@ from tunesmith.modeling.base import ModelConfig
 from tunesmith.recipe_file import MAX_FILE_BYTES, apply_override, read_recipe_text
 from tunesmith.recipe_mistakes import explain, mistake_at
 from tunesmith.recipe_schema import DIALECT, RecipeSchema, find_nearest
+from tunesmith.recipe_streaming import find_streaming_conflicts
 from tunesmith.recipe_tree import Node, Place, dotted
 from tunesmith.section import Section
 from tunesmith.store.config import StoreConfig
@@ -76,6 +77,7 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _has_no_conflicts(self) -> Self:
         conflicts = find_conflicts(self.examples.kind, self.evaluate.primary_metric)
+        conflicts += find_streaming_conflicts(self.model_dump(mode="json", exclude_unset=True))
         if conflicts:
             raise ValueError("; ".join(f"{dotted(place)}: {text}" for place, text in conflicts))
         return self
@@ -154,6 +156,7 @@ def check(root: Node, folder: Path) -> tuple[Recipe | None, list[Mistake]]:
         # What is wrong with the recipe as a whole are conflicts, and those have places of their own.
         errors = [item for item in error.errors(include_url=False) if item["loc"] or item["type"] != "value_error"]
     conflicts = find_conflicts(_value_at(root, "examples", "kind"), _value_at(root, "evaluate", "primary_metric"))
+    conflicts += find_streaming_conflicts(root.plain())
     mistakes = explain(errors, root, RecipeSchema(recipe_schema()))
     return None, [*mistakes, *(mistake_at(root, place, text) for place, text in conflicts)]
 

@@ -37,4 +37,5 @@ def command(output: Output, recipe: Path, overrides: tuple[str, ...]) -> None:
         f"steps   {steps}",
         f"memory  {format_bytes(planned.training_bytes)} for weights, gradients and optimizer; activations on top",
     ]
+    lines[2:2] = [f"stream  {planned.stream}"] if planned.stream is not None else []
     output.show(planned.model_dump(mode="json"), "\n".join(lines))

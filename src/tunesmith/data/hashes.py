@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,10 @@ from tunesmith.store.chunks import ChunkCache
 from tunesmith.store.code import code_identity
 from tunesmith.store.keys import compute_key
 from tunesmith.store.ref import Facts
+
+NUM_THREADS = 2
+
+T = TypeVar("T")
 
 
 def ensure_hashes(
@@ -49,6 +54,8 @@ def ensure_hashes(
     return hashes
 
 
-def join_hashes(parts: Sequence[HashArray]) -> HashArray:
-    """The hashes of consecutive rows as one array."""
-    return np.concatenate(parts) if parts else np.zeros((0, 2), dtype=">u8")
+def map_hashes(hash_part: Callable[[T], HashArray], parts: Sequence[T]) -> HashArray:
+    """The hashes of consecutive parts of the rows as one array; several parts are verified and read at a time."""
+    with ThreadPoolExecutor(NUM_THREADS) as pool:
+        found = [*pool.map(hash_part, parts)]
+    return np.concatenate(found) if found else np.zeros((0, 2), dtype=">u8")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -50,6 +52,12 @@ class Snapshot:
     facts: Facts
     profile: Profile
 
+    @property
+    def key(self) -> str:
+        """Names the rows; those of a stream together with the stream that they are of."""
+        streaming = self.facts.get("streaming")
+        return self.rows.key if streaming is None else compose_key(self.rows, streaming["key"])
+
 
 def derive_snapshot(fetched: Ref, data: DataConfig, examples: Examples, store: FolderStore) -> Derivation:
     """Describe the snapshot of what was fetched.
@@ -57,6 +65,9 @@ def derive_snapshot(fetched: Ref, data: DataConfig, examples: Examples, store: F
     Raises:
         DataError: A transform's function is missing.
     """
+    if data.streaming is not None:
+        derivation: Derivation = _streamed().derive_stream_snapshot(fetched, data, examples, store)
+        return derivation
     files = {file["name"]: file["sha256"] for file in fetched.facts["files"]}
 
     def build(folder: Path) -> Facts:
@@ -94,6 +105,9 @@ def take_snapshot(fetched: Ref, data: DataConfig, examples: Examples, store: Fol
     Raises:
         DataError: A file, a row or a value cannot be used.
     """
+    if data.streaming is not None:
+        taken: Snapshot = _streamed().take_stream_snapshot(fetched, data, examples, store)
+        return taken
     cache, account = store.chunks, Account()
     files = [SourceFile.from_json(file) for file in fetched.facts["files"]]
     reading = read_parts(files, data, cache)
@@ -103,8 +117,9 @@ def take_snapshot(fetched: Ref, data: DataConfig, examples: Examples, store: Fol
     selection = transform_rows(selection, data.transforms, cache, account)
     selection, quarantine = _apply_contract(selection, data, store, account)
     types = _settle_types(selection, cache)
+    code = code_identity([kind_module(examples)])
     for part in selection.parts:
-        _check_part(part, types, examples, cache)
+        _check_part(part, types, examples, code, cache)
     hashes = selection.hash([*types], cache, purpose="tunesmith row")
     rows = compose(hashes, pa.schema([*types.items()]), RowReader(selection, types, cache).take, cache)
     kind = find_kind(examples)
@@ -122,10 +137,20 @@ def take_snapshot(fetched: Ref, data: DataConfig, examples: Examples, store: Fol
         "assumed": fetched.facts["assumed"],
     }
     log.info("snapshot: %s", _describe(facts))
-    return Snapshot(rows, facts, _profile(rows, count_duplicates(hashes), cache))
+    return Snapshot(rows, facts, profile_rows(rows, count_duplicates(hashes), cache))
 
 
-def _profile(rows: ChunkedRows, num_duplicates: int, cache: ChunkCache) -> Profile:
+def _streamed() -> Any:
+    # By name: what streams is no part of the code identity of a snapshot that holds all rows.
+    return import_module("tunesmith.data.stream_snapshot")
+
+
+def compose_key(sample: ChunkedRows, stream_key: str) -> str:
+    """Names the snapshot of a stream: the sample, and the stream that it is of."""
+    return compute_key([sample.key, stream_key])
+
+
+def profile_rows(rows: ChunkedRows, num_duplicates: int, cache: ChunkCache) -> Profile:
     """The profile of all rows; a chunk that was looked at before is not looked at again."""
     code = code_identity(["tunesmith.data.profile"])
     parts = []
@@ -191,7 +216,7 @@ def _refuse_carried(selection: Selection, name: str, cache: ChunkCache) -> None:
     refuse_carried(pa.concat_tables([rows.table for rows in parts]), find_origin)
 
 
-def _check_part(part: Part, types: Types, examples: Examples, cache: ChunkCache) -> None:
+def _check_part(part: Part, types: Types, examples: Examples, code: Mapping[str, str], cache: ChunkCache) -> None:
     """Refuse rows that cannot be trained on; a part that was accepted before is not looked at again."""
 
     def write(path: Path) -> Facts:
@@ -206,7 +231,7 @@ def _check_part(part: Part, types: Types, examples: Examples, cache: ChunkCache)
             "source": part.source,
             "types": describe_types(types),
             "examples": examples.key_fields(),
-            "code": code_identity([kind_module(examples)]),
+            "code": code,
         }
     )
     if cache.find("accepted", key) is None:

@@ -153,6 +153,15 @@ Source = Annotated[
 """One source: in YAML a mapping with `files`, `hub` or `sql`."""
 
 
+class StreamingConfig(Section):
+    """How rows are read that are too many for the disk or for memory: while training goes on."""
+
+    shuffle_buffer: int = Field(default=10_000, ge=1)
+    """For how many rows a row is held back on average; about as many are in memory."""
+    sample_rows: int = Field(default=100_000, ge=1)
+    """How many rows are taken out beforehand: the profile, the validation and the test are of them."""
+
+
 class DataConfig(Section):
     """Where the rows come from, how they are read, and how they are cleaned."""
 
@@ -162,6 +171,8 @@ class DataConfig(Section):
     """What is done with the rows, in this order."""
     contract: ContractConfig | None = None
     """What every row must be; what is not goes to quarantine."""
+    streaming: Annotated[StreamingConfig | None, NOT_IN_KEY] = None
+    """Reads the training rows from the files while training goes on; only a sample of them is kept."""
 
     @property
     def weights(self) -> dict[str, float]:

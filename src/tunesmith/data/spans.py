@@ -54,15 +54,29 @@ class FileSpans:
         """How many spans it has."""
         return len(self.starts) - 1
 
+    @property
+    def num_lines(self) -> int:
+        """How many lines or rows it has."""
+        return self.numbers[-1] - self.numbers[0]
+
     def as_json(self) -> dict[str, Any]:
-        """As JSON values."""
-        return {**vars(self), "file": self.file.as_json()}
+        """As JSON values; of the file itself, only what it holds."""
+        return {**vars(self), "file": self.file.sha256}
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> FileSpans:
-        """What `as_json` gave."""
+    def from_json(cls, values: Mapping[str, Any], file: SourceFile) -> FileSpans:
+        """What `as_json` gave, of a file that lies where it lies now.
+
+        Raises:
+            DataError: The file holds something else.
+        """
+        if file.sha256 != values["file"]:
+            raise DataError(
+                f"{file.place}: the file has changed since the stream was described: its sha256 was {values['file']} "
+                f"and is {file.sha256}. Bring the file back as it was, or begin anew with what it is now."
+            )
         return cls(
-            SourceFile.from_json(values["file"]),
+            file,
             None if values["header"] is None else tuple(values["header"]),
             values["has_segments"],
             tuple(values["starts"]),

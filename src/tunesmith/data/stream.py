@@ -59,16 +59,24 @@ class StreamDescription:
         return compute_key({"files": files, "types": self.types.as_json(), "config": self.config_key})
 
     def write(self, path: Path) -> None:
-        """Write it as JSON."""
+        """Write it as JSON; where the files lie does not go along."""
         values = {"files": [spans.as_json() for spans in self.files], "types": self.types.as_json()}
-        path.write_text(json.dumps({**values, "config_key": self.config_key}), encoding="utf-8")
+        path.write_text(json.dumps({**values, "config_key": self.config_key, "key": self.key}), encoding="utf-8")
 
     @classmethod
-    def read(cls, path: Path) -> StreamDescription:
-        """What `write` wrote."""
+    def read(cls, path: Path, files: Sequence[SourceFile]) -> StreamDescription:
+        """What `write` wrote.
+
+        Args:
+            path: What was written.
+            files: The files, in the order in which they were described.
+
+        Raises:
+            DataError: A file holds something else than then.
+        """
         values = json.loads(path.read_bytes())
-        files = tuple(FileSpans.from_json(spans) for spans in values["files"])
-        return cls(files, StreamTypes.from_json(values["types"]), values["config_key"])
+        found = tuple(FileSpans.from_json(spans, file) for spans, file in zip(values["files"], files, strict=True))
+        return cls(found, StreamTypes.from_json(values["types"]), values["config_key"])
 
 
 def describe_stream(
@@ -142,7 +150,7 @@ class RowStream:
         self._identity = {"layout": STATE_LAYOUT, "stream": description.key, **asdict(order)}
         self._order, self._batch_rows = order, batch_rows
         self._spans = list_spans(files, options)
-        self._files = _Files(files, options)
+        self._files = SpanFiles(files, options)
         self._maker = RowMaker(config, description.types)
         self._quarantine = StreamQuarantine(quarantine)
         self._limit = RefusalLimit(config.data.contract, quarantine)
@@ -154,6 +162,11 @@ class RowStream:
         counts = self._limit.counts_before(self._epoch_order.find_first(self._round))
         place = {"epoch": self._epoch, "round": self._round, "row": self._row}
         return {**self._identity, **place, "checked": counts[0], "refused": counts[1]}
+
+    @property
+    def epochs(self) -> float:
+        """How many epochs were given so far, by the files' bytes."""
+        return self._epoch + self._round / max(1, self._epoch_order.num_rounds)
 
     def resume(self, state: Mapping[str, Any]) -> None:
         """Go to where `state` was taken: what follows is what followed then, row by row.
@@ -207,8 +220,13 @@ class RowStream:
         return self._maker.weigh(table) if self._order.split == "train" else table
 
 
-class _Files:
-    """Reads the spans of files, whose numbers go through all of them."""
+class SpanFiles:
+    """Reads the spans of files, whose numbers go through all of them.
+
+    Args:
+        files: Where their spans lie.
+        options: How each file is read.
+    """
 
     def __init__(self, files: Sequence[FileSpans], options: Sequence[ReaderOptions]) -> None:
         self._files, self._options = files, options

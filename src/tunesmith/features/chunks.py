@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
@@ -14,36 +15,59 @@ from tunesmith.kinds import Examples, find_kind, kind_module
 from tunesmith.kinds.encoder import Encoder
 from tunesmith.kinds.limit import Limit
 from tunesmith.store.chunks import Chunk, ChunkCache
-from tunesmith.store.derivation import compose_ingredients
+from tunesmith.store.derivation import Ingredients, compose_ingredients
 from tunesmith.store.keys import compute_key
 from tunesmith.store.ref import Facts
 
 KIND = "features"
 
 
+@dataclass(frozen=True)
+class EncodingPlan:
+    """How rows become features, as far as it is known before any row is.
+
+    Attributes:
+        examples: The kind of task, and its columns.
+        limit: How long an example may be.
+        ingredients: What shapes the features, beside the rows and the label set.
+    """
+
+    examples: Examples
+    limit: Limit
+    ingredients: Ingredients
+
+
+def plan_encoding(examples: Examples, limit: Limit, tokenizer_digest: str) -> EncodingPlan:
+    """Put together how rows become features, with the code that runs now.
+
+    Args:
+        examples: The kind of task, and its columns.
+        limit: How long an example may be.
+        tokenizer_digest: Identifies the tokenizer.
+    """
+    ingredients = compose_ingredients(
+        config={"examples": examples.key_fields(), "limit": limit.model_dump(mode="json")},
+        inputs={"tokenizer": tokenizer_digest},
+        code=(__name__, kind_module(examples)),
+        libraries=("numpy", "pyarrow", "tokenizers", "transformers"),
+    )
+    return EncodingPlan(examples, limit, ingredients)
+
+
 class Encoding:
     """How rows become features.
 
     Args:
-        examples: The kind of task, and its columns.
+        plan: What was known before.
         labels: The label set in id order.
-        limit: How long an example may be.
-        tokenizer_digest: Identifies the tokenizer.
         load_encoder: The tokenizer; called once at most, and only for rows that were never encoded.
     """
 
-    def __init__(
-        self,
-        examples: Examples,
-        labels: Sequence[str],
-        limit: Limit,
-        tokenizer_digest: str,
-        load_encoder: Callable[[], Encoder],
-    ) -> None:
-        self.examples = examples
+    def __init__(self, plan: EncodingPlan, labels: Sequence[str], load_encoder: Callable[[], Encoder]) -> None:
+        self.examples = plan.examples
+        self.limit = plan.limit
         self.labels = labels
-        self.limit = limit
-        self.key = _compute_key(examples, labels, limit, tokenizer_digest)
+        self.key = compute_key({**plan.ingredients, "labels": [*labels]})
         self._load_encoder = load_encoder
         self._encoder: Encoder | None = None
         self._lock = Lock()
@@ -81,18 +105,3 @@ def _encode(path: Path, rows: RowsChunk, encoding: Encoding) -> Facts:
     write_features(path, encoded.features)
     max_id = pc.max(pc.list_flatten(encoded.features["input_ids"])).as_py()
     return {**encoded.counts, "max_id": max_id or 0, "too_long": [[*item] for item in encoded.too_long]}
-
-
-def _compute_key(examples: Examples, labels: Sequence[str], limit: Limit, tokenizer_digest: str) -> str:
-    """What shapes the features of rows, beside the rows."""
-    ingredients = compose_ingredients(
-        config={
-            "examples": examples.key_fields(),
-            "limit": limit.model_dump(mode="json"),
-            "labels": {"names": [*labels]},
-        },
-        inputs={"tokenizer": tokenizer_digest},
-        code=(__name__, kind_module(examples)),
-        libraries=("numpy", "pyarrow", "tokenizers", "transformers"),
-    )
-    return compute_key(ingredients)

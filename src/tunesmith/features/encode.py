@@ -13,7 +13,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from tunesmith.data.chunked import ChunkedRows
 from tunesmith.errors import ModelError, UserError
-from tunesmith.features.chunks import Encoding, ensure_features
+from tunesmith.features.chunks import Encoding, EncodingPlan, ensure_features, plan_encoding
 from tunesmith.features.counts import Counts, add_up, as_facts, check_not_empty, describe, refuse_too_long
 from tunesmith.features.files import SPLITS, FeaturesFile, write_index
 from tunesmith.features.tokenizer_files import ensure_tokenizer
@@ -76,6 +76,8 @@ def derive_encode(
     """
     base = find_base(model)
     limit = find_limit(tokenize, examples, base)
+    # Now, with the code that runs, and not when the source may have changed.
+    plan = plan_encoding(examples, limit, base.tokenizer_digest)
     return Derivation(
         kind="encode",
         ingredients=compose_ingredients(
@@ -84,7 +86,7 @@ def derive_encode(
             code=(__name__, kind_module(examples)),
             libraries=("numpy", "pyarrow", "tokenizers", "transformers"),
         ),
-        build=lambda folder: _build(folder, splits, examples, base, limit, store),
+        build=lambda folder: _build(folder, splits, base, plan, store),
     )
 
 
@@ -139,13 +141,14 @@ def compute_max_length(tokenize: TokenizeConfig, base: Base) -> int:
     return tokenize.max_length
 
 
-def _build(folder: Path, splits: Ref, examples: Examples, base: Base, limit: Limit, store: FolderStore) -> Facts:
+def _build(folder: Path, splits: Ref, base: Base, plan: EncodingPlan, store: FolderStore) -> Facts:
+    limit = plan.limit
     assert limit.max_length is not None
     tokenizer = ensure_tokenizer(store.chunks, base, limit.max_length)
     tokenizer.extract(folder / "tokenizer")
     rows = {split: ChunkedRows.open(splits.folder, split) for split in SPLITS}
-    labels = find_kind(examples).find_labels(rows["train"], examples)
-    encoding = Encoding(examples, labels, limit, base.tokenizer_digest, tokenizer.load_encoder)
+    labels = find_kind(plan.examples).find_labels(rows["train"], plan.examples)
+    encoding = Encoding(plan, labels, tokenizer.load_encoder)
     chunks = _encode_rows(rows, encoding, store.chunks)
     for split, found in chunks.items():
         _link(folder, split, found, store.chunks)

@@ -12,8 +12,10 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+import pyarrow as pa
 
 from tunesmith.kinds.overflow import Run
+from tunesmith.kinds.words import Frame, WordRows, Words, find_frame, find_run, splits_at_spaces
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
@@ -65,8 +67,8 @@ class Encoder(Protocol):
     def num_special(self, *, is_pair: bool) -> int:
         """Special tokens that are added to each row."""
 
-    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None) -> Encodings:
-        """The token ids of texts, or of pairs of texts."""
+    def encode(self, texts: pa.ChunkedArray, pairs: pa.ChunkedArray | None) -> Encodings:
+        """The token ids of texts, or of pairs of texts, without nulls."""
 
 
 @dataclass(frozen=True)
@@ -101,46 +103,53 @@ class FastEncoder:
         """Special tokens that are added to each row."""
         return int(self.backend.num_special_tokens_to_add(is_pair))
 
-    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None) -> Encodings:
+    def encode(self, texts: pa.ChunkedArray, pairs: pa.ChunkedArray | None) -> Encodings:
         """The token ids of texts, or of pairs of texts, in all threads that the machine has."""
-        rows = texts if pairs is None else list(zip(texts, pairs, strict=True))
-        encodings = self.backend.encode_batch_fast(rows)
-        lengths = np.fromiter(map(len, encodings), np.int64, len(encodings))
+        columns = [texts] if pairs is None else [texts, pairs]
+        frame = self._frames[len(columns) - 1]
+        found = None
+        if self._words is not None and frame is not None:
+            found = self._words.encode([column.combine_chunks() for column in columns], frame)
+        return self._encode_whole(columns, frame) if found is None else self._describe(found)
+
+    def _describe(self, rows: WordRows) -> Encodings:
+        ends = np.cumsum(rows.sizes, axis=1)
         return Encodings(
-            input_ids=_flatten([encoding.ids for encoding in encodings], np.int32, lengths),
-            token_type_ids=self._find_types(encodings, lengths, is_pair=pairs is not None) if self.has_types else None,
-            lengths=lengths,
-            find_texts=lambda row: self._find_texts(encodings[row], is_pair=pairs is not None),
+            input_ids=rows.input_ids,
+            token_type_ids=rows.token_type_ids if self.has_types else None,
+            lengths=ends[:, -1],
+            find_texts=lambda row: [
+                (int(ends[row, part - 1]), int(ends[row, part])) for part in range(1, ends.shape[1], 2)
+            ],
         )
 
-    def _find_types(self, encodings: Sequence[Encoding], lengths: IntArray, *, is_pair: bool) -> IntArray:
-        if not is_pair and self._around is not None and not self._around.has_types:
+    def _encode_whole(self, columns: Sequence[pa.ChunkedArray], frame: Frame | None) -> Encodings:
+        texts = [column.to_pylist() for column in columns]
+        encodings = self.backend.encode_batch_fast(texts[0] if len(texts) == 1 else list(zip(*texts, strict=True)))
+        lengths = np.fromiter(map(len, encodings), np.int64, len(encodings))
+        types = None
+        if self.has_types:
+            types = self._find_types(encodings, lengths, frame)
+        return Encodings(
+            input_ids=_flatten([encoding.ids for encoding in encodings], np.int32, lengths),
+            token_type_ids=types,
+            lengths=lengths,
+            find_texts=lambda row: [find_run(encodings[row].sequence_ids, text) for text in range(len(columns))],
+        )
+
+    def _find_types(self, encodings: Sequence[Encoding], lengths: IntArray, frame: Frame | None) -> IntArray:
+        if frame is not None and not any(frame.types):
             return np.zeros(int(lengths.sum()), np.int8)
         return _flatten([encoding.type_ids for encoding in encodings], np.int8, lengths)
 
-    def _find_texts(self, encoding: Encoding, *, is_pair: bool) -> list[Run]:
-        if not is_pair and self._around is not None:
-            return [(self._around.num_before, len(encoding) - self._around.num_behind)]
-        numbers = encoding.sequence_ids
-        return [_find_run(numbers, number) for number in range(1 + is_pair)]
+    @cached_property
+    def _frames(self) -> tuple[Frame | None, Frame | None]:
+        """What is around a single text, and around the texts of a pair."""
+        return find_frame(self.backend.encode("a"), 1), find_frame(self.backend.encode("a", "a"), 2)
 
     @cached_property
-    def _around(self) -> _Around | None:
-        """What every single text has around it; None where that cannot be told."""
-        encoding = self.backend.encode("a")
-        if 0 not in encoding.sequence_ids:
-            return None
-        start, stop = _find_run(encoding.sequence_ids, 0)
-        return _Around(start, len(encoding) - stop, any(encoding.type_ids))
-
-
-@dataclass(frozen=True)
-class _Around:
-    """The special tokens before and behind a single text, and whether any of its tokens has another type than 0."""
-
-    num_before: int
-    num_behind: int
-    has_types: bool
+    def _words(self) -> Words | None:
+        return Words(self.backend) if splits_at_spaces(self.backend) else None
 
 
 @dataclass(frozen=True)
@@ -158,12 +167,13 @@ class PythonEncoder:
         """Special tokens that are added to each row."""
         return int(self.tokenizer.num_special_tokens_to_add(pair=is_pair))
 
-    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None) -> Encodings:
+    def encode(self, texts: pa.ChunkedArray, pairs: pa.ChunkedArray | None) -> Encodings:
         """The token ids of texts, or of pairs of texts."""
-        seconds: Sequence[str | None] = [None] * len(texts) if pairs is None else pairs
+        firsts: list[str] = texts.to_pylist()
+        seconds: list[str | None] = [None] * len(firsts) if pairs is None else pairs.to_pylist()
         rows = [
             self.tokenizer(first, second, truncation=False, return_token_type_ids=True, verbose=False)
-            for first, second in zip(texts, seconds, strict=True)
+            for first, second in zip(firsts, seconds, strict=True)
         ]
         lengths = np.fromiter((len(row["input_ids"]) for row in rows), np.int64, len(rows))
         types = _flatten([row["token_type_ids"] for row in rows], np.int8, lengths) if self.has_types else None
@@ -171,14 +181,14 @@ class PythonEncoder:
             input_ids=_flatten([row["input_ids"] for row in rows], np.int32, lengths),
             token_type_ids=types,
             lengths=lengths,
-            find_texts=lambda row: self._find_texts(texts[row], seconds[row]),
+            find_texts=lambda row: self._find_texts(firsts[row], seconds[row]),
         )
 
     def _find_texts(self, first: str, second: str | None) -> list[Run]:
         # Ids that no token has tell where the special tokens go.
         marked = [[-1] * self._count(first), None if second is None else [-2] * self._count(second)]
         ids = self.tokenizer.build_inputs_with_special_tokens(*marked)
-        return [_find_run(ids, -1)] if second is None else [_find_run(ids, -1), _find_run(ids, -2)]
+        return [find_run(ids, -1)] if second is None else [find_run(ids, -1), find_run(ids, -2)]
 
     def _count(self, text: str) -> int:
         return len(self.tokenizer(text, add_special_tokens=False, truncation=False, verbose=False)["input_ids"])
@@ -186,10 +196,3 @@ class PythonEncoder:
 
 def _flatten(rows: Sequence[Sequence[int]], dtype: type[np.integer[Any]], lengths: IntArray) -> IntArray:
     return np.fromiter(chain.from_iterable(rows), dtype, int(lengths.sum()))
-
-
-def _find_run(values: list[Any], wanted: int) -> Run:
-    """Where a value stands, which stands in one run or nowhere."""
-    number = values.count(wanted)
-    start = values.index(wanted) if number else 0
-    return start, start + number

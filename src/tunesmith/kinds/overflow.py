@@ -8,9 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from tunesmith.errors import ModelError
 from tunesmith.kinds.limit import Limit
+
+IntArray = np.ndarray[Any, Any]
 
 Run = tuple[int, int]
 """Tokens that follow one another in a row: the first, and the one behind the last."""
@@ -84,6 +89,17 @@ def cut_row(
     windows = _cut_windows(texts[longer], shares[longer], limit.stride, keeps_end=keeps_end)
     examples = [_complete(num_tokens, texts, [*kept[:longer], window, *kept[longer + 1 :]]) for window in windows]
     return Cut(examples, num_lost - (sizes[longer] - shares[longer]))
+
+
+def expand_runs(starts: IntArray, lengths: IntArray) -> IntArray:
+    """All places of some runs, one run after another.
+
+    Example:
+        >>> expand_runs(np.array([5, 0]), np.array([2, 3])).tolist()
+        [5, 6, 0, 1, 2]
+    """
+    places: IntArray = np.arange(int(lengths.sum())) + np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
+    return places
 
 
 def _cut_text(text: Run, share: int, *, keeps_end: bool) -> Run:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -49,6 +49,9 @@ class AllRows(Protocol):
 
     def read(self, columns: Sequence[str]) -> pa.Table:
         """Some columns of all of them."""
+
+    def tables(self, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """The same, some rows at a time."""
 
 
 @dataclass(frozen=True)

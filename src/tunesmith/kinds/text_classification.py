@@ -94,13 +94,15 @@ def check_whole(rows: AllRows, examples: TextClassification) -> None:
         DataError: There are none, or all are of one class.
     """
     check_not_empty(rows.num_rows)
-    classes = pc.unique(rows.read([examples.label])[examples.label])
-    if len(classes) == 1:
-        name = as_text(pa.chunked_array([classes]), examples.label, row_number)[0].as_py()
-        raise DataError(
-            f"column {examples.label!r} has the value {name!r} in all of {count_rows(rows.num_rows)}; with a single "
-            "class there is nothing to learn. Add rows of another class."
-        )
+    names: set[str] = set()
+    for table in rows.tables([examples.label]):
+        names |= {*pc.unique(as_text(table[examples.label], examples.label, row_number)).to_pylist()}
+        if len(names) > 1:
+            return
+    raise DataError(
+        f"column {examples.label!r} has the value {names.pop()!r} in all of {count_rows(rows.num_rows)}; with a single "
+        "class there is nothing to learn. Add rows of another class."
+    )
 
 
 def find_labels(train: AllRows, examples: TextClassification) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from tunesmith.kinds.encoder import Encoder, Encodings
 from tunesmith.kinds.limit import Limit
-from tunesmith.kinds.overflow import Cut, check_room, cut_row
+from tunesmith.kinds.overflow import Cut, check_room, cut_row, expand_runs
 
 BATCH_ROWS = 1000
 """Texts that go to the tokenizer together: enough for its threads, little memory. The ids do not depend on it."""
@@ -142,9 +142,8 @@ def _tokenize_batches(
     encoder: Encoder, texts: pa.ChunkedArray, pairs: pa.ChunkedArray | None, limit: Limit
 ) -> Iterator[_Part]:
     for start in range(0, len(texts), BATCH_ROWS):
-        seconds = None if pairs is None else pairs.slice(start, BATCH_ROWS).to_pylist()
-        encodings = encoder.encode(texts.slice(start, BATCH_ROWS).to_pylist(), seconds)
-        yield _fit(encodings, encoder, limit, start)
+        seconds = None if pairs is None else pairs.slice(start, BATCH_ROWS)
+        yield _fit(encoder.encode(texts.slice(start, BATCH_ROWS), seconds), encoder, limit, start)
 
 
 def _fit(rows: Encodings, encoder: Encoder, limit: Limit, first: int) -> _Part:
@@ -204,16 +203,9 @@ def _arrange(
         runs.append((int(starts[done]), int(ends[-1])))
         sizes.append(lengths[done:])
         numbers.append(np.arange(done, len(lengths)))
-    return _expand(runs), np.concatenate(sizes).astype(np.int64), np.concatenate(numbers).astype(np.int64)
-
-
-def _expand(runs: Sequence[tuple[int, int]]) -> np.ndarray[Any, Any]:
-    """All places of some runs, one after another."""
     bounds = np.array(runs, np.int64).reshape(-1, 2)
-    sizes = bounds[:, 1] - bounds[:, 0]
-    shifts = bounds[:, 0] - (np.cumsum(sizes) - sizes)
-    places: np.ndarray[Any, Any] = np.arange(int(sizes.sum())) + np.repeat(shifts, sizes)
-    return places
+    places = expand_runs(bounds[:, 0], bounds[:, 1] - bounds[:, 0])
+    return places, np.concatenate(sizes).astype(np.int64), np.concatenate(numbers).astype(np.int64)
 
 
 def _count(rows: Encodings, cuts: Mapping[int, Cut]) -> dict[str, int]:

@@ -20,15 +20,13 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from tunesmith.store.hashed import known_sha256, remember_sha256
 from tunesmith.store.keys import file_sha256
 from tunesmith.store.ref import Facts
 
 log = logging.getLogger(__name__)
 
 SIDECAR = ".json"
-MAX_REMEMBERED = 200_000
-"""How many verified files a process remembers before it starts anew: about 50 MB."""
-
 WriteChunk = Callable[[Path], Facts | None]
 """Writes a chunk's bytes to the path that it is given, and returns small JSON values about it."""
 
@@ -91,7 +89,7 @@ class ChunkCache:
         """
         try:
             seen = chunk.path.stat()
-            actual = _file_sha256(chunk.path, seen) if seen.st_size == chunk.size_bytes else ""
+            actual = known_sha256(chunk.path, seen) if seen.st_size == chunk.size_bytes else ""
         except FileNotFoundError:
             return None
         if actual == chunk.sha256:
@@ -145,7 +143,7 @@ class ChunkCache:
         sidecar = Sidecar(file=path.name, sha256=sha256, size_bytes=size_bytes, facts=facts)
         aside_sidecar = self._aside(SIDECAR)
         aside_sidecar.write_bytes(json.dumps(sidecar.model_dump(), ensure_ascii=False).encode())
-        _remember(path, aside.stat(), sha256)
+        remember_sha256(aside.stat(), sha256)
         aside.replace(path)
         aside_sidecar.replace(path.with_name(f"{key}{SIDECAR}"))
         return Chunk(kind, key, path, sha256, size_bytes, facts)
@@ -154,7 +152,7 @@ class ChunkCache:
         target = self.root.parent / "damaged" / f"{chunk.kind}-{chunk.path.stem}-{time.time_ns()}{chunk.path.suffix}"
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            if _identity(chunk.path, chunk.path.stat()) != _identity(chunk.path, seen):
+            if not os.path.samestat(chunk.path.stat(), seen):
                 return  # another process made it again meanwhile
             chunk.path.rename(target)
         except FileNotFoundError:
@@ -168,23 +166,3 @@ class ChunkCache:
 
     def _folder(self, kind: str, key: str) -> Path:
         return self.root / kind / key[:2]
-
-
-_verified: dict[tuple[object, ...], str] = {}
-"""The sha256 of files that this process hashed, by what tells that they are still the same."""
-
-
-def _file_sha256(path: Path, seen: os.stat_result) -> str:
-    known = _verified.get(_identity(path, seen))
-    return known if known is not None else _remember(path, seen, file_sha256(path))
-
-
-def _remember(path: Path, seen: os.stat_result, sha256: str) -> str:
-    if len(_verified) >= MAX_REMEMBERED:
-        _verified.clear()
-    _verified[_identity(path, seen)] = sha256
-    return sha256
-
-
-def _identity(path: Path, seen: os.stat_result) -> tuple[object, ...]:
-    return path, seen.st_ino, seen.st_mtime_ns, seen.st_size

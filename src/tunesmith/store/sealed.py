@@ -9,14 +9,17 @@ from __future__ import annotations
 import json
 import os
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from tunesmith.store.hashed import known_sha256
 from tunesmith.store.keys import file_sha256
 
 MANIFEST = "manifest.json"
+NUM_THREADS = 8
 
 
 class SealedFile(BaseModel):
@@ -44,11 +47,10 @@ def seal(folder: Path, header: dict[str, Any]) -> Manifest:
         folder: The folder; nobody writes to it any more.
         header: JSON values to keep beside the files' hashes.
     """
-    files = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST):
-        _sync(path)
-        name = path.relative_to(folder).as_posix()
-        files[name] = SealedFile(sha256=file_sha256(path), size_bytes=path.stat().st_size)
+    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST)
+    with ThreadPoolExecutor(NUM_THREADS) as pool:  # files that are synced at once share the disk's journal
+        sealed = pool.map(_seal_file, paths)
+        files = {path.relative_to(folder).as_posix(): file for path, file in zip(paths, sealed, strict=True)}
     manifest = Manifest(files=files, header=header)
     _write_synced(folder / MANIFEST, manifest.model_dump_json(indent=1).encode())
     for path in folder.rglob("*"):
@@ -56,6 +58,12 @@ def seal(folder: Path, header: dict[str, Any]) -> Manifest:
             _sync(path)
     _sync(folder)
     return manifest
+
+
+def _seal_file(path: Path) -> SealedFile:
+    _sync(path)
+    seen = path.stat()
+    return SealedFile(sha256=known_sha256(path, seen), size_bytes=seen.st_size)
 
 
 def publish(aside: Path, final: Path) -> bool:

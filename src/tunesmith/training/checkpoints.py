@@ -41,6 +41,8 @@ class Position(BaseModel):
     """Time spent in training so far, over all attempts."""
     meter: dict[str, Any] = {}
     """Losses that no row has yet told, in full precision."""
+    stream: dict[str, Any] | None = None
+    """Behind which batch of a stream it stands."""
 
 
 def read_position(checkpoint: Path) -> Position:

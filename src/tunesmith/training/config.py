@@ -18,6 +18,8 @@ class TrainConfig(Section):
     """How often each training example is seen."""
     max_steps: Annotated[int, Field(ge=1)] | None = None
     """Stop after this many steps, where `num_epochs` would take more."""
+    validation_steps: Annotated[Annotated[int, Field(ge=1)] | None, NOT_IN_KEY] = None
+    """Steps between two validations, with data.streaming; without it, one follows each epoch."""
     per_device_train_batch_size: Annotated[int, Field(ge=1)] = 32
     """Examples of one micro-batch, on each device; validation uses the same."""
     gradient_accumulation_steps: Annotated[int, Field(ge=1)] = 1

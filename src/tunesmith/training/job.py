@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from tunesmith.kinds import Examples
 from tunesmith.modeling.base import LoraConfig
 from tunesmith.training.config import TrainConfig
+
+
+class StreamJob(BaseModel):
+    """What a training on a stream reads; plain values, so that what reads data is no part of other trainings' code."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    snapshot: Path
+    """The folder of the snapshot artifact."""
+    files: tuple[dict[str, Any], ...]
+    """The files, as they were fetched."""
+    data: dict[str, Any]
+    """The recipe's section on the data, as it is written."""
+    split: dict[str, Any]
+    """The recipe's section on the split, as it is written."""
+    limit: dict[str, Any]
+    """How long an example may be."""
 
 
 class Job(BaseModel):
@@ -36,6 +54,8 @@ class Job(BaseModel):
     """The verified checkpoint to continue from."""
     parent_pid: int
     """The process that started this one; when it is gone, training stops."""
+    stream: StreamJob | None = None
+    """Where the training examples come from, when not from the features."""
 
     @property
     def spool(self) -> Path:
@@ -46,6 +66,11 @@ class Job(BaseModel):
     def progress(self) -> Path:
         """How far training is; replaced a few times a second."""
         return self.work / "progress.json"
+
+    @property
+    def quarantine(self) -> Path:
+        """What the contract refuses of a stream."""
+        return self.work / "quarantine"
 
     @property
     def error(self) -> Path:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator, PartialState
 from safetensors.torch import load_file, save_file
@@ -18,7 +16,7 @@ from tunesmith.training.checkpoints import SPOOL, Checkpoints, Position, read_po
 from tunesmith.training.job import Job
 from tunesmith.training.meter import LossMeter, MeteredStep
 from tunesmith.training.precision import choose_precision
-from tunesmith.training.prepared import Prepared, prepare, seed_everything
+from tunesmith.training.prepared import Prepared, Step, prepare, seed_everything
 from tunesmith.training.randomness import load_randomness, save_randomness
 from tunesmith.training.reporter import Progress, Reporter
 from tunesmith.training.rows import epoch_row, step_row
@@ -59,6 +57,8 @@ class _Loop:
         self.checkpoints = Checkpoints(job.work)
         self.meter = LossMeter()
         self.step = 0
+        self.epoch = 0.0
+        self.place: dict[str, Any] | None = None
         self.num_validated_epochs = 0
         self.seconds_before = 0.0
 
@@ -72,9 +72,9 @@ class _Loop:
             precision=self.precision,
             step=self.step,
             first_step=self.step,
-            epoch=self.step / self.schedule.steps_per_epoch,
+            epoch=self.epoch,
             num_steps=self.schedule.num_steps,
-            num_epochs=self.schedule.num_epochs,
+            num_epochs=self.schedule.num_epochs if self.prepared.stream is None else 0,
         )
         self.reporter.begin(progress, None if self.job.checkpoint is None else self.job.checkpoint / SPOOL)
 
@@ -82,21 +82,21 @@ class _Loop:
         """Take all the steps that are left."""
         self.model.train()
         for epoch in range(self.num_validated_epochs, self.schedule.num_epochs):
-            for micro_batches in self.schedule.steps(epoch, self.step):
-                self._take_step(micro_batches)
+            for step in self.prepared.steps(epoch, self.step):
+                self._take_step(step)
                 self._after_step()
             self._end_epoch()
 
     def finish(self) -> Trained:
         """The trained model."""
+        self.prepared.close()
         model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         return Trained(model, self.seconds_before + self.reporter.seconds)
 
-    def _take_step(self, micro_batches: Sequence[np.ndarray[Any, Any]]) -> None:
-        batches = [self.prepared.train_batch(rows) for rows in micro_batches]
-        num_targets = torch.stack([count_targets(batch) for batch in batches]).sum()
+    def _take_step(self, step: Step) -> None:
+        num_targets = torch.stack([count_targets(batch) for batch in step.batches]).sum()
         losses = []
-        for batch in batches:
+        for batch in step.batches:
             inputs = {name: values.to(self.device, non_blocking=True) for name, values in batch.items()}
             # The mean over the step's targets, not over its micro-batches: accumulation does not change the gradient.
             loss = self.model(**inputs).loss * (count_targets(batch) / num_targets)
@@ -108,13 +108,13 @@ class _Loop:
         self.scheduler.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        num_examples = sum(len(rows) for rows in micro_batches)
-        self.meter.add(MeteredStep(self.step, torch.stack(losses).sum(), grad_norm, learning_rate, num_examples))
-        self.reporter.advance(self.step, self.step / self.schedule.steps_per_epoch, num_examples)
+        self.epoch, self.place = step.epoch, step.place
+        self.meter.add(MeteredStep(self.step, torch.stack(losses).sum(), grad_norm, learning_rate, step.num_examples))
+        self.reporter.advance(self.step, self.epoch, step.num_examples)
 
     def _after_step(self) -> None:
         if self.schedule.is_logging_step(self.step):
-            self.reporter.log(step_row(self.schedule, self.step, self.meter.take_row()))
+            self.reporter.log(step_row(self.step, self.epoch, self.meter.take_row()))
         if self.reporter.should_stop:
             self._stop()
         if self.schedule.is_save_step(self.step):
@@ -127,7 +127,7 @@ class _Loop:
             )
         except Preempted:
             self._stop()
-        self.reporter.log(epoch_row(self.schedule, self.step, self.meter.take_epoch(), validation_loss))
+        self.reporter.log(epoch_row(self.step, self.epoch, self.meter.take_epoch(), validation_loss))
         self.num_validated_epochs += 1
         self._save()
 
@@ -142,6 +142,7 @@ class _Loop:
             num_validated_epochs=self.num_validated_epochs,
             seconds=self.seconds_before + self.reporter.seconds,
             meter=self.meter.state(),
+            stream=self.place,
         )
         with self.checkpoints.write(position, self.job.spool) as folder:
             save_file(_changing_tensors(self.prepared.model), folder / WEIGHTS)
@@ -160,6 +161,9 @@ class _Loop:
         load_randomness(folder / RANDOMNESS)
         position = read_position(folder)
         self.step, self.num_validated_epochs = position.step, position.num_validated_epochs
+        self.place = position.stream
+        self.epoch = self.step / self.schedule.steps_per_epoch if self.place is None else self.place["epoch"]
+        self.prepared.resume(self.place)
         self.seconds_before = position.seconds
         self.meter.restore(position.meter)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -19,21 +20,95 @@ from tunesmith.training.schedule import Schedule
 
 if TYPE_CHECKING:
     import datasets
+    import pyarrow as pa
 
     from tunesmith.features.batching import Collator
 
 Batch = Mapping[str, torch.Tensor]
 
 
+class Step(NamedTuple):
+    """What a step trains on.
+
+    Attributes:
+        batches: Its micro-batches.
+        num_examples: Examples of all of them.
+        epoch: How many epochs are done behind it.
+        place: Where a stream stands behind it.
+    """
+
+    batches: Sequence[Batch]
+    num_examples: int
+    epoch: float
+    place: dict[str, Any] | None = None
+
+
+class StreamedBatch(NamedTuple):
+    """A micro-batch of a stream.
+
+    Attributes:
+        features: Its examples, without their origins.
+        place: Where the stream stands behind it, as JSON values.
+        epoch: How many epochs of the stream are done behind it.
+    """
+
+    features: pa.Table
+    place: dict[str, Any]
+    epoch: float
+
+
+class BatchStream(Protocol):
+    """Micro-batches without end."""
+
+    def __next__(self) -> StreamedBatch:
+        """The next one."""
+
+    def resume(self, place: Mapping[str, Any]) -> None:
+        """Go to where a stream stood."""
+
+    def close(self) -> None:
+        """Stop reading ahead."""
+
+
 @dataclass(frozen=True)
 class Prepared:
-    """A model, and the features to train and validate it on."""
+    """A model, and the features to train and validate it on; or a stream to train it on."""
 
     model: Any
     train: datasets.Dataset
     validation: datasets.Dataset
     collate: Collator
     schedule: Schedule
+    stream: BatchStream | None = None
+
+    def steps(self, epoch: int, first_step: int) -> Iterator[Step]:
+        """The steps of an epoch, from a step of the whole training on; those of a stream come one after the other.
+
+        Args:
+            epoch: From 0; of a stream, which validation they lead to.
+            first_step: How many steps are already done, over all epochs.
+        """
+        if self.stream is None:
+            for step, micro_batches in enumerate(self.schedule.steps(epoch, first_step), start=first_step + 1):
+                batches = [self.train_batch(rows) for rows in micro_batches]
+                num_examples = sum(len(rows) for rows in micro_batches)
+                yield Step(batches, num_examples, step / self.schedule.steps_per_epoch)
+            return
+        for _ in range(first_step, self.schedule.last_step(epoch)):
+            found = [next(self.stream) for _ in range(self.schedule.config.gradient_accumulation_steps)]
+            num_examples = sum(batch.features.num_rows for batch in found)
+            batches = [self.collate(batch.features.to_pylist()) for batch in found]
+            yield Step(batches, num_examples, found[-1].epoch, found[-1].place)
+
+    def resume(self, place: Mapping[str, Any] | None) -> None:
+        """Go to where a stream stood; None where nothing is streamed."""
+        if self.stream is not None and place is not None:
+            self.stream.resume(place)
+
+    def close(self) -> None:
+        """The last step was taken."""
+        if self.stream is not None:
+            self.stream.close()
 
     def train_batch(self, rows: np.ndarray[Any, Any]) -> Batch:
         """The training examples with these row numbers, padded to the longest."""
@@ -64,7 +139,16 @@ def prepare(job: Job) -> Prepared:
         validation=validation,
         collate=make_collator(find_kind(job.examples), job.pad_token_id),
         schedule=Schedule(job.train, find_lengths(train)),
+        stream=_open_stream(job),
     )
+
+
+def _open_stream(job: Job) -> BatchStream | None:
+    if job.stream is None:
+        return None
+    # By name: what streams is no part of the code identity of a training on features.
+    stream: BatchStream = import_module("tunesmith.training.streaming").open_stream(job)
+    return stream
 
 
 def find_lengths(features: datasets.Dataset) -> np.ndarray[Any, Any]:

@@ -57,7 +57,7 @@ def describe(progress: Progress | None) -> str:
         return STARTING
     if progress.phase == "loading":
         return "loading the model"
-    parts = [f"epoch {progress.epoch:.3g}/{progress.num_epochs}"]
+    parts = [f"epoch {progress.epoch:.3g}" + (f"/{progress.num_epochs}" if progress.num_epochs else "")]
     if progress.loss is not None:
         parts.append(f"loss {progress.loss:.4f}")
     if progress.seconds > 0:

@@ -32,6 +32,7 @@ class Progress(BaseModel):
     num_steps: int = 0
     epoch: float = 0.0
     num_epochs: int = 0
+    """0 where the steps decide, and not the epochs."""
     loss: float | None = None
     first_step: int = 0
     """The step that this attempt began at."""

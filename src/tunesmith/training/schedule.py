@@ -32,12 +32,17 @@ class Schedule:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps of a whole epoch; the last of them may have fewer micro-batches."""
+        """Steps of a whole epoch, whose last may have fewer micro-batches; of a stream, those up to a validation."""
+        if self.config.validation_steps is not None:
+            return self.config.validation_steps
         return math.ceil(self.num_micro_batches / self.config.gradient_accumulation_steps)
 
     @property
     def num_steps(self) -> int:
         """Steps of the whole training."""
+        if self.config.validation_steps is not None:
+            assert self.config.max_steps is not None
+            return self.config.max_steps
         steps = self.config.num_epochs * self.steps_per_epoch
         return steps if self.config.max_steps is None else min(steps, self.config.max_steps)
 

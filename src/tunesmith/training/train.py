@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from tunesmith.data.sources import DataConfig
+from tunesmith.data.split_config import SplitConfig
 from tunesmith.kinds import Examples, kind_module
 from tunesmith.modeling.base import ModelConfig, find_base
 from tunesmith.store.derivation import Derivation, compose_ingredients
@@ -13,12 +17,29 @@ from tunesmith.store.folder import FolderStore
 from tunesmith.store.ref import Facts, Ref
 from tunesmith.store.sealed import MANIFEST, read_manifest
 from tunesmith.training.config import TrainConfig
-from tunesmith.training.job import Job
+from tunesmith.training.job import Job, StreamJob
 from tunesmith.training.launcher import launch
 from tunesmith.training.lock import hold
 from tunesmith.training.observer import GuardedObserver, Observer
 
 _LIBRARIES = ("accelerate", "numpy", "safetensors", "torch", "transformers")
+
+
+@dataclass(frozen=True)
+class StreamInput:
+    """Where the training examples of a stream come from; without `data.streaming`, nothing is made of it.
+
+    Attributes:
+        snapshot: The snapshot artifact that the features are of; in a plan it need not exist yet.
+        fetched: What was fetched for it.
+        data: The recipe's section on the data.
+        split: The recipe's section on the split.
+    """
+
+    snapshot: Ref
+    fetched: Ref
+    data: DataConfig
+    split: SplitConfig
 
 
 def derive_train(
@@ -28,6 +49,7 @@ def derive_train(
     train: TrainConfig,
     store: FolderStore,
     observer: Observer | None = None,
+    stream: StreamInput | None = None,
 ) -> Derivation:
     """Describe a candidate.
 
@@ -38,19 +60,22 @@ def derive_train(
         train: How to train.
         store: Where the work folder lies; used only when the candidate is built.
         observer: Is told of the training while it runs.
+        stream: Where the training examples come from, when the data is streamed.
 
     Raises:
         ModelError: There is no such base model.
     """
     base = find_base(model)
+    asked, code = _describe_stream(stream, train)
     ingredients = compose_ingredients(
         config={
             "examples": examples.key_fields(),
             "model": model.key_fields(),
             "train": train.key_fields(),
+            **asked,
         },
         inputs={"features": features.key, "base model": base.digest},
-        code=("tunesmith.training.worker", f"tunesmith.training.{train.engine}", kind_module(examples)),
+        code=("tunesmith.training.worker", f"tunesmith.training.{train.engine}", kind_module(examples), *code),
         libraries=_LIBRARIES if model.lora is None else (*_LIBRARIES, "peft"),
     )
 
@@ -63,7 +88,7 @@ def derive_train(
                     made_meanwhile.folder, aside, ignore=shutil.ignore_patterns(MANIFEST), dirs_exist_ok=True
                 )
                 return made_meanwhile.facts
-            job = _describe_job(work, features, examples, model, train, base.folder)
+            job = _describe_job(work, features, examples, model, train, base.folder, stream)
             facts = {"engine": train.engine, "num_examples": features.facts["num_examples"]}
             return _take(launch(job, lock, derivation.key, GuardedObserver(observer), facts), aside)
 
@@ -78,6 +103,7 @@ def train(
     train: TrainConfig,
     store: FolderStore,
     observer: Observer | None = None,
+    stream: StreamInput | None = None,
 ) -> Ref:
     """Fine-tune the base model in a process of its own, or find the candidate that was trained before.
 
@@ -90,21 +116,36 @@ def train(
         train: How to train.
         store: Where the candidate goes.
         observer: Is told of the training while it runs.
+        stream: Where the training examples come from, when the data is streamed.
 
     Raises:
         Preempted: Training was stopped, and can be continued.
         UserError: The data, the base model or the precision cannot be used.
         TrainingError: The training process ended without a result.
     """
-    derivation = derive_train(features, examples, model, train, store, observer)
+    derivation = derive_train(features, examples, model, train, store, observer, stream)
     ref = store.ensure(derivation)
     work = store.root / "work" / derivation.kind / derivation.key
     shutil.rmtree(work, ignore_errors=True)
     return ref
 
 
+def _describe_stream(stream: StreamInput | None, train: TrainConfig) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """What a stream adds to the ingredients: sections, and code. What its rows are, the features' key tells already."""
+    if stream is None or stream.data.streaming is None:
+        return {}, ()
+    asked = {"shuffle_buffer": stream.data.streaming.shuffle_buffer, "validation_steps": train.validation_steps}
+    return {"stream": asked}, ("tunesmith.training.streaming",)
+
+
 def _describe_job(
-    work: Path, features: Ref, examples: Examples, model: ModelConfig, train: TrainConfig, base: Path
+    work: Path,
+    features: Ref,
+    examples: Examples,
+    model: ModelConfig,
+    train: TrainConfig,
+    base: Path,
+    stream: StreamInput | None,
 ) -> Job:
     return Job(
         work=work,
@@ -117,6 +158,17 @@ def _describe_job(
         train=train,
         checkpoint=None,
         parent_pid=os.getpid(),
+        stream=None if stream is None or stream.data.streaming is None else _describe_stream_job(stream, features),
+    )
+
+
+def _describe_stream_job(stream: StreamInput, features: Ref) -> StreamJob:
+    return StreamJob(
+        snapshot=stream.snapshot.folder.absolute(),
+        files=tuple(stream.fetched.facts["files"]),
+        data=stream.data.model_dump(mode="json", exclude_unset=True),
+        split=stream.split.model_dump(mode="json", exclude_unset=True),
+        limit={name: features.facts[name] for name in ("max_length", "on_overflow", "stride")},
     )
 
 

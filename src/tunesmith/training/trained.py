@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,10 @@ def save_result(job: Job, trained: Trained, progress: Progress) -> None:
     else:
         _make_portable(weights)
     shutil.copyfile(job.spool, folder / "metrics.jsonl")
-    seal(folder, {"facts": _find_facts(job, trained, progress) | {"weights_sha256": weights_sha256(weights)}})
+    facts = _find_facts(job, trained, progress) | {"weights_sha256": weights_sha256(weights)}
+    if job.stream is not None:
+        facts |= import_module("tunesmith.training.streaming").keep_refused(job, folder)
+    seal(folder, {"facts": facts})
     publish(folder, job.result)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from tunesmith.errors import Preempted
@@ -14,7 +14,7 @@ from tunesmith.training.checkpoints import SPOOL, Checkpoints, Position, read_po
 from tunesmith.training.job import Job
 from tunesmith.training.meter import LossMeter, MeteredStep
 from tunesmith.training.precision import Precision, choose_precision
-from tunesmith.training.prepared import Prepared, prepare
+from tunesmith.training.prepared import Batch, Prepared, Step, prepare
 from tunesmith.training.reporter import Progress, Reporter
 from tunesmith.training.rows import epoch_row, step_row
 from tunesmith.training.schedule import Schedule
@@ -37,6 +37,7 @@ def run(job: Job, reporter: Reporter) -> Trained:
     precision = choose_precision(job.train.precision, device)
     prepared = prepare(job)
     position = Position() if job.checkpoint is None else read_position(job.checkpoint)
+    prepared.resume(position.stream)
     bookkeeping = _Bookkeeping(job, prepared.schedule, reporter, position)
     trainer = _MeteredTrainer(
         job, prepared, bookkeeping, model=prepared.model, args=_arguments(job, prepared.schedule, precision, device)
@@ -46,12 +47,13 @@ def run(job: Job, reporter: Reporter) -> Trained:
         precision=precision,
         step=position.step,
         first_step=position.step,
-        epoch=position.step / prepared.schedule.steps_per_epoch,
+        epoch=bookkeeping.find_epoch(position.step),
         num_steps=prepared.schedule.num_steps,
-        num_epochs=prepared.schedule.num_epochs,
+        num_epochs=prepared.schedule.num_epochs if prepared.stream is None else 0,
     )
     reporter.begin(progress, None if job.checkpoint is None else job.checkpoint / SPOOL)
     trainer.train(resume_from_checkpoint=None if job.checkpoint is None else str(job.checkpoint))
+    prepared.close()
     return Trained(trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False), bookkeeping.seconds)
 
 
@@ -104,6 +106,29 @@ class _EpochBatches:
             yield rows.tolist()
 
 
+class _StreamedBatches(IterableDataset[Batch | None]):
+    """The micro-batches of a stream, as many an iteration as lead to a validation."""
+
+    def __init__(self, prepared: Prepared, first_step: int) -> None:
+        self._prepared = prepared
+        self._num_begun = first_step
+        self.step: Step | None = None
+
+    def __len__(self) -> int:
+        schedule = self._prepared.schedule
+        return schedule.steps_per_epoch * schedule.config.gradient_accumulation_steps
+
+    def __iter__(self) -> Iterator[Batch | None]:
+        schedule = self._prepared.schedule
+        epoch, num_done = divmod(self._num_begun, schedule.steps_per_epoch)
+        # The Trainer skips what it has trained on before it was stopped; the stream is already behind it.
+        yield from [None] * (num_done * schedule.config.gradient_accumulation_steps)
+        for step in self._prepared.steps(epoch, self._num_begun):
+            self._num_begun += 1
+            self.step = step
+            yield from step.batches
+
+
 class _Bookkeeping(TrainerCallback):
     """Decides when a row is written, a checkpoint saved and training stopped."""
 
@@ -117,6 +142,7 @@ class _Bookkeeping(TrainerCallback):
         self.grad_norm = torch.zeros(())
         self.num_examples = 0
         self.learning_rate = 0.0
+        self.first_step, self.place = position.step, position.stream
         if position.meter:
             self.meter.restore(position.meter)
 
@@ -124,6 +150,10 @@ class _Bookkeeping(TrainerCallback):
     def seconds(self) -> float:
         """How long training took so far, over all attempts."""
         return self.seconds_before + self.reporter.seconds
+
+    def find_epoch(self, step: int) -> float:
+        """How many epochs are done behind the last step."""
+        return step / self.schedule.steps_per_epoch if self.place is None else float(self.place["epoch"])
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -136,10 +166,10 @@ class _Bookkeeping(TrainerCallback):
         step = state.global_step
         loss = torch.stack(self.losses).sum()
         self.meter.add(MeteredStep(step, loss, self.grad_norm, self.learning_rate, self.num_examples))
-        self.reporter.advance(step, step / self.schedule.steps_per_epoch, self.num_examples)
+        self.reporter.advance(step, self.find_epoch(step), self.num_examples)
         self.losses, self.num_examples = [], 0
         if self.schedule.is_logging_step(step):
-            self.reporter.log(step_row(self.schedule, step, self.meter.take_row()))
+            self.reporter.log(step_row(step, self.find_epoch(step), self.meter.take_row()))
         # At an epoch's last step the checkpoint waits for the validation: the Trainer would not validate it later.
         is_inside_epoch = step % self.schedule.steps_per_epoch != 0 and step != self.schedule.num_steps
         control.should_save = is_inside_epoch and (self.reporter.should_stop or self.schedule.is_save_step(step))
@@ -152,7 +182,7 @@ class _Bookkeeping(TrainerCallback):
 
     def end_validation(self, step: int, validation_loss: float) -> None:
         """Write an epoch's row."""
-        self.reporter.log(epoch_row(self.schedule, step, self.meter.take_epoch(), validation_loss))
+        self.reporter.log(epoch_row(step, self.find_epoch(step), self.meter.take_epoch(), validation_loss))
         self.num_validated_epochs += 1
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -163,6 +193,7 @@ class _Bookkeeping(TrainerCallback):
             num_validated_epochs=self.num_validated_epochs,
             seconds=self.seconds,
             meter=self.meter.state(),
+            stream=self.place,
         )
         written = self.job.work / TRAINER_FOLDER / f"checkpoint-{state.global_step}"
         with self.checkpoints.write(position, self.job.spool, engine_folder=written):
@@ -185,10 +216,14 @@ class _MeteredTrainer(Trainer):
         )
         self._prepared = prepared
         self._bookkeeping = bookkeeping
+        self._streamed = None if prepared.stream is None else _StreamedBatches(prepared, bookkeeping.first_step)
         self.loss_is_scaled_for_ga = True
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """The schedule's batches."""
+        """The schedule's batches, or those of the stream."""
+        if self._streamed is not None:
+            # Not prepared by accelerate, which would read ahead: the place would be that of a later batch.
+            return DataLoader(self._streamed, batch_size=None, pin_memory=self.args.dataloader_pin_memory)
         loader = DataLoader(
             self._prepared.train,
             batch_sampler=_EpochBatches(self._prepared.schedule),
@@ -201,6 +236,8 @@ class _MeteredTrainer(Trainer):
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> Any:
         """The micro-batches of a step, and how many targets they have together."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if self._streamed is not None and self._streamed.step is not None:
+            self._bookkeeping.place = self._streamed.step.place
         return batches, torch.stack([count_targets(batch) for batch in batches]).sum()
 
     def compute_loss(

@@ -124,7 +124,7 @@ def test_spans_that_can_be_read_at_any_time_are_strands_by_themselves(tmp_path):
 def test_spans_go_through_json(tmp_path):
     (tmp_path / "rows.csv").write_bytes(FILES["rows.csv"])
     spans, _ = read_spans(tmp_path / "rows.csv")
-    assert FileSpans.from_json(json.loads(json.dumps(spans.as_json()))) == spans
+    assert FileSpans.from_json(json.loads(json.dumps(spans.as_json())), spans.file) == spans
 
 
 def test_huge_files_have_larger_spans_and_not_more(tmp_path):

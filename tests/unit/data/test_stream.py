@@ -297,7 +297,7 @@ def test_a_state_of_other_rows_is_refused(streamed):
 def test_a_description_goes_through_a_file_and_is_named_by_what_the_rows_are(streamed, tmp_path):
     description = streamed.describe()
     description.write(tmp_path / "stream.json")
-    assert StreamDescription.read(tmp_path / "stream.json") == description
+    assert StreamDescription.read(tmp_path / "stream.json", streamed.files) == description
     moved = tmp_path / "moved"
     moved.mkdir()
     for name in ("a.jsonl", "b.jsonl"):

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ from transformers import ByT5Tokenizer
 
 from tiny_models import WORDS
 from tunesmith.errors import ModelError
-from tunesmith.kinds import tokens
+from tunesmith.kinds import tokens, words
 from tunesmith.kinds.limit import Limit
 from tunesmith.kinds.tokens import TokenRows, cut_by_length, take_rows
 from tunesmith.modeling.tokenizer import load_tokenizer, make_encoder
@@ -33,6 +31,14 @@ ODD_TEXTS = [
     "good\r\n\tbad",
     "e\u0301",
 ]
+
+
+@pytest.fixture(autouse=True, scope="module", params=["word by word", "whole texts"])
+def _way(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every test runs both ways: what comes out must not depend on it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(words, "MAX_NEW_FRACTION", 1 if request.param == "word by word" else -1)
+        yield
 
 
 def column(texts: list[str]) -> pa.ChunkedArray:
@@ -213,22 +219,3 @@ def test_a_stride_with_which_a_window_could_not_move_on_is_refused(
 def test_batches_by_length_hold_every_row_once_with_the_longest_first(bert: Path) -> None:
     rows = tokenize(load_tokenizer(bert), column(["good " * number for number in (3, 9, 1, 5)]), None, 32)
     assert [batch.tolist() for batch in cut_by_length(rows, 3)] == [[1, 3, 0], [2]]
-
-
-def test_a_process_forked_after_tokenizing_prints_no_warning(bert: Path) -> None:
-    code = f"""
-import os, pathlib, pyarrow as pa
-from tunesmith.kinds.limit import Limit
-from tunesmith.kinds.tokens import tokenize
-from tunesmith.modeling.tokenizer import load_tokenizer, make_encoder
-encoder = make_encoder(load_tokenizer(pathlib.Path({str(bert)!r})))
-texts = pa.chunked_array([["good film"] * 3000])
-tokenize(encoder, texts, None, Limit(max_length=32))
-if os.fork() == 0:
-    tokenize(encoder, texts.slice(0, 2), None, Limit(max_length=32))
-    os._exit(0)
-os.wait()
-"""
-    environ = {name: value for name, value in os.environ.items() if name != "TOKENIZERS_PARALLELISM"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environ, timeout=120)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

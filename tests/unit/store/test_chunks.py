@@ -118,7 +118,7 @@ def test_a_failed_writer_leaves_nothing(cache):
 def test_a_file_is_hashed_once_until_it_changes(cache, monkeypatch):
     chunk = put(cache)
     hashed = []
-    monkeypatch.setattr("tunesmith.store.chunks.file_sha256", lambda path: hashed.append(path) or "0" * 64)
+    monkeypatch.setattr("tunesmith.store.hashed.file_sha256", lambda path: hashed.append(path) or "0" * 64)
     assert cache.open(chunk) == chunk.path
     assert ChunkCache(cache.root).open(chunk) == chunk.path
     assert hashed == []

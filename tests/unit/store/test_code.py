@@ -1,11 +1,12 @@
 """Which of our modules shape a stage."""
 
+import ast
 import shutil
 from pathlib import Path
 
 import pytest
 
-from tunesmith.store.code import PACKAGE_ROOT, code_identity
+from tunesmith.store.code import PACKAGE_ROOT, _imported_names, code_identity
 
 ENCODE = ["tunesmith.features.encode", "tunesmith.kinds.text_classification"]
 
@@ -61,3 +62,15 @@ def test_imports_inside_functions_and_relative_imports_count(tmp_path):
 def test_a_root_that_does_not_exist_is_an_error(tmp_path):
     with pytest.raises(ModuleNotFoundError, match=r"tunesmith\.nowhere"):
         code_identity(["tunesmith.nowhere"])
+
+
+def test_every_import_of_ours_is_found_as_the_parser_finds_it():
+    for path in PACKAGE_ROOT.rglob("*.py"):
+        source = path.read_bytes()
+        parsed = {
+            name
+            for node in ast.walk(ast.parse(source))
+            if isinstance(node, (ast.Import, ast.ImportFrom))
+            for name in _imported_names(ast.unparse(node).encode(), "tunesmith.x")
+        }
+        assert {*_imported_names(source, "tunesmith.x")} >= parsed, path
