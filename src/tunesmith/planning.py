@@ -77,10 +77,6 @@ class _Planner:
         self._append(derivation.kind, key, status.reason)
         return Ref(kind=derivation.kind, key=key or "", uri="")
 
-    def add_fetched(self, fetched: Ref) -> None:
-        """The sources are looked at each time."""
-        self._append(fetched.kind, fetched.key, fetched.reason)
-
     def add_snapshot(self, fetched: Ref, recipe: Recipe) -> tuple[Ref, ChunkedRows]:
         """The snapshot's key is its content, so what is not cached is read, but not published."""
         derivation = derive_snapshot(fetched, recipe.data, recipe.examples, self.store)
@@ -114,7 +110,6 @@ def plan(recipe: Recipe, record: RecipeRecord) -> Plan:
     store = open_store(recipe.store)
     planner = _Planner(store)
     fetched = fetch(recipe.data, store)
-    planner.add_fetched(fetched)
     snapshot, rows = planner.add_snapshot(fetched, recipe)
     weights = recipe.data.weights
     splits = planner.add(derive_split(snapshot, recipe.split, recipe.examples, weights, store))

@@ -65,7 +65,6 @@ def fetch(data: DataConfig, store: FolderStore, environ: Mapping[str, str] | Non
         key=key,
         uri=str(folder),
         facts=facts,
-        reason="sources are looked at each time",
         seconds=time.perf_counter() - start,
     )
 
