@@ -59,8 +59,6 @@ def finetune(recipe: str, overrides: tuple[str, ...] = ()) -> RunSummary:
     version = register(
         candidate, report, decision, exported, rows, record, wanted.registry, wanted.tracking, wanted.store
     )
-    summary = summarize_run(
-        wanted.name, [fetched, rows, splits, features, candidate, report, decision, exported, version]
-    )
+    summary = summarize_run(wanted.name, [rows, splits, features, candidate, report, decision, exported, version])
     publish_summary(summary, version)
     return summary
