@@ -111,7 +111,9 @@ def shorten(value: object, limit: int = 60) -> str:
 
 
 def _refuse_values(name: str, values: Sequence[Any], origins: Origin) -> NoReturn:
-    cure = "leave the column out (`select: {columns: [...]}`), or turn it into text with a function transform."
+    cure = (
+        "leave the column out (`select_columns` or `remove_columns`), or turn it into text with a function transform."
+    )
     first_of: dict[str, int] = {}
     for row, value in enumerate(values):
         if isinstance(value, (list, dict)):

@@ -88,12 +88,6 @@ def write_rows(table: pa.Table, path: Path) -> None:
     pq.write_table(table.combine_chunks(), path, compression="zstd")
 
 
-def read_rows(path: Path) -> pa.Table:
-    """A table that `write_rows` wrote."""
-    with pq.ParquetFile(path) as parquet:
-        return parquet.read()
-
-
 def _encode_values(column: pa.Array) -> pa.Array:
     """Each value as its length in bytes, a colon and its text; null as a dash. No two lists of values join alike."""
     if pa.types.is_floating(column.type):

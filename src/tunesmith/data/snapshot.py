@@ -238,11 +238,8 @@ def _check_part(part: Part, types: Types, examples: Examples, code: Mapping[str,
         cache.put("accepted", key, ".txt", write)
 
 
-def _describe(facts: Mapping[str, object]) -> str:
-    files, dropped, quarantine = facts["files"], facts["dropped"], facts["quarantine"]
-    assert isinstance(files, list)
-    assert isinstance(dropped, dict)
-    assert isinstance(quarantine, dict)
+def _describe(facts: Facts) -> str:
+    files, dropped = facts["files"], facts["dropped"]
     reasons = ", ".join(f"{number:,} {reason}" for reason, number in dropped.items())
     return (
         f"{facts['rows_in']:,} rows read from {len(files)} {'file' if len(files) == 1 else 'files'}, "
