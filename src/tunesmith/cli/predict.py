@@ -26,7 +26,7 @@ def command(output: Output, model: str, source: Path, target: Path, batch_size: 
     """Write every row of SOURCE to TARGET, with what MODEL says beside it.
 
     MODEL is models:/NAME@champion, models:/NAME/VERSION or the folder of an exported model. SOURCE may be csv, tsv,
-    json, jsonl, parquet or txt, TARGET csv, jsonl or parquet; each but parquet also gzipped.
+    json, jsonl, parquet, arrow or txt, also compressed; TARGET csv, jsonl (also gzipped) or parquet.
     """
     from tunesmith.evaluation.predict import predict_file
 
@@ -36,6 +36,8 @@ def command(output: Output, model: str, source: Path, target: Path, batch_size: 
         f"{report.num_rows:,} rows with {', '.join(report.added_columns)} -> {report.target} "
         f"({format_seconds(report.seconds)}, {speed:,.0f} rows a second)"
     )
+    if report.num_too_long:
+        text += f"\n{report.num_too_long:,} rows are too long for the model, and have no prediction"
     output.show(report.model_dump(mode="json"), text)
 
 
