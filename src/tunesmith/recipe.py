@@ -27,7 +27,7 @@ from tunesmith.modeling.base import ModelConfig
 from tunesmith.recipe_file import MAX_FILE_BYTES, apply_override, read_recipe_text
 from tunesmith.recipe_mistakes import explain, mistake_at
 from tunesmith.recipe_schema import DIALECT, RecipeSchema, find_nearest
-from tunesmith.recipe_streaming import find_streaming_conflicts
+from tunesmith.recipe_streaming import find_streaming_conflicts, section_of
 from tunesmith.recipe_tree import Node, Place, dotted
 from tunesmith.section import Section
 from tunesmith.store.config import StoreConfig
@@ -76,8 +76,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _has_no_conflicts(self) -> Self:
-        conflicts = find_conflicts(self.examples.kind, self.evaluate.primary_metric)
-        conflicts += find_streaming_conflicts(self.model_dump(mode="json", exclude_unset=True))
+        conflicts = find_conflicts(self.model_dump(mode="json", exclude_unset=True))
         if conflicts:
             raise ValueError("; ".join(f"{dotted(place)}: {text}" for place, text in conflicts))
         return self
@@ -113,29 +112,48 @@ def recipe_schema() -> dict[str, Any]:
     return {"$schema": DIALECT, **Recipe.model_json_schema()}
 
 
-def find_conflicts(kind: object, primary_metric: object) -> list[tuple[Place, str]]:
+def find_conflicts(recipe: object) -> list[tuple[Place, str]]:
     """What no section can see by itself: values that do not go together.
 
     Args:
-        kind: The value of `examples.kind`; a mistake in it is no conflict.
-        primary_metric: The value of `evaluate.primary_metric`.
+        recipe: What the recipe says, as JSON values; what has another form than a recipe has is no conflict.
 
     Returns:
         The place to change and what to do, for each conflict.
     """
-    metrics = _find_metrics(kind)
-    if not isinstance(primary_metric, str) or metrics is None or primary_metric in metrics:
+    kind = section_of(recipe, "examples").get("kind")
+    examples = _find_examples(kind)
+    if examples is None:
+        return find_streaming_conflicts(recipe, needs_labels=False)
+    module = import_module(examples.__module__)
+    return [
+        *_find_metric_conflict(section_of(recipe, "evaluate").get("primary_metric"), kind, list(module.METRICS)),
+        *_find_overflow_conflict(section_of(recipe, "tokenize"), kind, cuts_texts=module.CUTS_TEXTS),
+        *find_streaming_conflicts(recipe, needs_labels="labels" in examples.model_fields),
+    ]
+
+
+def _find_metric_conflict(primary_metric: object, kind: object, metrics: Sequence[str]) -> list[tuple[Place, str]]:
+    if not isinstance(primary_metric, str) or primary_metric in metrics:
         return []
-    nearest = find_nearest(primary_metric, metrics)
+    nearest = find_nearest(primary_metric, list(metrics))
     hint = "" if nearest is None else f"; did you mean {nearest!r}?"
     text = f"{primary_metric} is no metric of {kind}; there are {', '.join(metrics)}{hint}"
     return [(("evaluate", "primary_metric"), text)]
 
 
-def _find_metrics(kind: object) -> list[str] | None:
+def _find_overflow_conflict(tokenize: Mapping[str, Any], kind: object, *, cuts_texts: bool) -> list[tuple[Place, str]]:
+    if cuts_texts or tokenize.get("on_overflow", "truncate") == "truncate":
+        return []
+    text = f"{tokenize['on_overflow']} has no effect on {kind}, which cuts no text short; remove it"
+    return [(("tokenize", "on_overflow"), text)]
+
+
+def _find_examples(kind: object) -> type[Section] | None:
     for section in get_args(Recipe.model_fields["examples"].annotation):
         if kind in get_args(section.model_fields["kind"].annotation):
-            return list(import_module(section.__module__).METRICS)
+            found: type[Section] = section
+            return found
     return None
 
 
@@ -155,16 +173,9 @@ def check(root: Node, folder: Path) -> tuple[Recipe | None, list[Mistake]]:
     except ValidationError as error:
         # What is wrong with the recipe as a whole are conflicts, and those have places of their own.
         errors = [item for item in error.errors(include_url=False) if item["loc"] or item["type"] != "value_error"]
-    conflicts = find_conflicts(_value_at(root, "examples", "kind"), _value_at(root, "evaluate", "primary_metric"))
-    conflicts += find_streaming_conflicts(root.plain())
+    conflicts = find_conflicts(root.plain())
     mistakes = explain(errors, root, RecipeSchema(recipe_schema()))
     return None, [*mistakes, *(mistake_at(root, place, text) for place, text in conflicts)]
-
-
-def _value_at(root: Node, section: str, key: str) -> object:
-    parent = root.child(section)
-    node = parent.child(key) if parent is not None else None
-    return None if node is None else node.value
 
 
 def _open_empty_sections(root: Node) -> None:

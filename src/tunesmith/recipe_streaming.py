@@ -19,31 +19,32 @@ TRANSFORMS = {
 TOGETHER = "a stream never has all rows together"
 
 
-def find_streaming_conflicts(recipe: object) -> list[Conflict]:
+def find_streaming_conflicts(recipe: object, *, needs_labels: bool) -> list[Conflict]:
     """What a recipe asks for that a stream cannot give, or what it asks for in vain because nothing is streamed.
 
     Args:
         recipe: What the recipe says, as JSON values; what has another form than a recipe has is no conflict.
+        needs_labels: Whether the kind of task has a label set.
 
     Returns:
         The place to change and what to do, for each conflict.
     """
-    train = _section(recipe, "train")
-    if not isinstance(_section(recipe, "data").get("streaming"), Mapping):
+    train = section_of(recipe, "train")
+    if not isinstance(section_of(recipe, "data").get("streaming"), Mapping):
         if train.get("validation_steps") is None:
             return []
         text = "has no effect without data.streaming: a validation follows each epoch; remove it"
         return [(("train", "validation_steps"), text)]
     return [
-        *_find_in_examples(_section(recipe, "examples")),
-        *_find_in_data(_section(recipe, "data")),
-        *_find_in_split(_section(recipe, "split")),
+        *_find_in_examples(section_of(recipe, "examples"), needs_labels=needs_labels),
+        *_find_in_data(section_of(recipe, "data")),
+        *_find_in_split(section_of(recipe, "split")),
         *_find_in_train(train),
     ]
 
 
-def _find_in_examples(examples: Mapping[str, Any]) -> Iterable[Conflict]:
-    if examples.get("kind") == "text-classification" and examples.get("labels") is None:
+def _find_in_examples(examples: Mapping[str, Any], *, needs_labels: bool) -> Iterable[Conflict]:
+    if needs_labels and examples.get("labels") is None:
         yield ("examples", "labels"), f"needed with data.streaming: {TOGETHER} to find the labels in; list them"
 
 
@@ -55,7 +56,7 @@ def _find_in_data(data: Mapping[str, Any]) -> Iterable[Conflict]:
                 cure = "use `sample` with `fraction`"
             if cure is not None:
                 yield ("data", "transforms", index), f"{name} looks at all rows, and {TOGETHER}; {cure}"
-    columns = _section(_section(data, "contract"), "columns")
+    columns = section_of(section_of(data, "contract"), "columns")
     for name, column in columns.items():
         if isinstance(column, Mapping) and column.get("unique"):
             place = ("data", "contract", "columns", name, "unique")
@@ -67,7 +68,7 @@ def _find_in_split(split: Mapping[str, Any]) -> Iterable[Conflict]:
         if split.get(way) is not None:
             text = "not with data.streaming; leave it out: then each row's inputs decide, or set split.group"
             yield ("split", way), text
-    policy = _section(split, "leakage").get("policy")
+    policy = section_of(split, "leakage").get("policy")
     if policy in ("drop", "stop"):
         text = f"{policy} looks at all rows, and {TOGETHER}; `report` looks at the sample"
         yield ("split", "leakage", "policy"), text
@@ -82,7 +83,8 @@ def _find_in_train(train: Mapping[str, Any]) -> Iterable[Conflict]:
         yield ("train", "validation_steps"), "needed with data.streaming: the steps between two validations"
 
 
-def _section(values: object, name: str) -> Mapping[str, Any]:
+def section_of(values: object, name: str) -> Mapping[str, Any]:
+    """A section of a recipe's JSON values; empty where it is none."""
     section = values.get(name) if isinstance(values, Mapping) else None
     return section if isinstance(section, Mapping) else {}
 

@@ -415,3 +415,12 @@ def test_a_choice_reads_like_a_sentence():
 )
 def test_rules_are_described_in_words(rules, phrase):
     assert RecipeSchema({}).describe(rules).startswith(phrase)
+
+
+@pytest.mark.parametrize("policy", ["window", "drop", "stop"])
+def test_what_becomes_of_long_texts_is_refused_where_no_text_is_cut(mistakes, policy):
+    generation = GOOD.replace("kind: text-classification", "kind: text-generation").replace("  label: label\n", "")
+    found = mistakes(generation, f"tokenize.on_overflow={policy}")
+    assert found == [
+        f"--set tokenize.on_overflow: {policy} has no effect on text-generation, which cuts no text short; remove it"
+    ]
