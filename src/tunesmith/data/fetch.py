@@ -54,8 +54,8 @@ def fetch(data: DataConfig, store: FolderStore, environ: Mapping[str, str] | Non
         assumed += [_with_name(text, source) for text in describe_assumptions(source, stamped)]
         found += stamped
     files = tell_apart(found)
-    for text in assumed:
-        log.info("fetch: assumed %s", text)
+    if assumed:
+        log.info("fetch: assumed %s", "; ".join(assumed))
     num_bytes = sum(file.size_bytes for file in files)
     log.info("fetch: %d %s, %s bytes", len(files), "file" if len(files) == 1 else "files", f"{num_bytes:,}")
     facts: dict[str, Any] = {"files": [file.as_json() for file in files], "assumed": assumed, "size_bytes": num_bytes}

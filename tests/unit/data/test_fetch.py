@@ -49,7 +49,7 @@ def test_what_the_recipe_does_not_say_is_recorded_and_printed(write, fetch_all, 
         "b: format text, by the extension .txt",
         "b: encoding utf-8",
     ]
-    assert "fetch: assumed a: encoding utf-8" in caplog.messages
+    assert "; a: encoding utf-8; " in next(text for text in caplog.messages if text.startswith("fetch: assumed a: "))
     assert "fetch: 2 files, 31 bytes" in caplog.messages or "fetch: 2 files" in caplog.text
 
 
