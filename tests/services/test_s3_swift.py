@@ -1,6 +1,9 @@
 """S3 on a server that checks signatures: sources and the store, with wrong credentials, faults and two machines."""
 
+import csv
+import gzip
 import hashlib
+import json
 import os
 import random
 import subprocess
@@ -8,13 +11,20 @@ import sys
 import uuid
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from fault_proxy import fault_proxy
 from swift_s3 import ACCESS_KEY, REGION, SECRET_KEY, swift_s3
 
+from tunesmith.data.fetch import fetch
+from tunesmith.data.snapshot import snapshot
+from tunesmith.data.sources import DataConfig
 from tunesmith.errors import DataError, StoreError, TunesmithError
+from tunesmith.kinds.text_classification import TextClassification
 from tunesmith.store import s3_reading, s3_writing
 from tunesmith.store.derivation import Derivation, compose_ingredients
+from tunesmith.store.folder import FolderStore
 from tunesmith.store.remote import RemoteStore
 from tunesmith.store.s3 import Patience, S3Client, S3Config
 
@@ -187,6 +197,39 @@ def test_what_one_machine_computed_the_other_does_not_with_and_without_faults(se
             results.append([use_store(store, text, built, written) for text in texts])
             assert built == written == (texts if name == "one" else [])
     assert results[0] == results[1]
+
+
+def write_reviews(folder: Path) -> list[str]:
+    """The same rows in three formats; gives the names of the files."""
+    rows = [{"text": f'No. {i}:\n"good"', "label": ("pos", "neg")[i % 2], "stars": i % 5} for i in range(20_000)]
+    folder.mkdir()
+    with (folder / "reviews.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "reviews.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    pq.write_table(pa.Table.from_pylist(rows), folder / "reviews.parquet")
+    return ["reviews.csv", "reviews.jsonl.gz", "reviews.parquet"]
+
+
+def test_the_same_rows_from_the_disk_and_from_s3_in_every_format_are_one_snapshot(server, client, bucket, tmp_path):
+    names = write_reviews(tmp_path / "here")
+    for name in names:
+        client.put(f"{bucket}/reviews/{name}", (tmp_path / "here" / name).read_bytes())
+    sources = [{"files": [str(tmp_path / "here" / name)]} for name in names]
+    with fault_proxy(server, share=0.2, seed=5, faults=("unavailable", "truncated", "wrong")) as proxy:
+        s3 = {"endpoint_url": proxy.url, "region": REGION}
+        sources += [{"files": [f"{bucket}/reviews/{name}"], "s3": s3} for name in names]
+        keys = []
+        for number, source in enumerate(sources):  # each on a machine of its own
+            data = DataConfig.model_validate_json(json.dumps({"sources": [source]}), context={"folder": tmp_path})
+            store = FolderStore(tmp_path / f"store-{number}")
+            examples = TextClassification(kind="text-classification", text="text", label="label")
+            keys.append(snapshot(fetch(data, store), data, examples, store).key)
+        assert proxy.counts.total() > proxy.counts["none"]
+    assert len(keys) == 6
+    assert len(set(keys)) == 1
 
 
 def test_a_client_leaves_no_warning_behind(server, bucket):

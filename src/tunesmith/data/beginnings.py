@@ -28,11 +28,19 @@ class Found(NamedTuple):
     first: int
 
 
+class Hashed(NamedTuple):
+    """The sha256 of a file's text up to a byte, which can be continued."""
+
+    digest: hashlib._Hash
+    end: int
+
+
 class Beginning(NamedTuple):
-    """The parts of the beginning of a file, and where it goes on behind them."""
+    """The parts of the beginning of a file, where it goes on behind them, and what of it was hashed."""
 
     found: list[Found]
     resume: Resume | None
+    hashed: Hashed | None
 
 
 def recall_beginning(file: SourceFile, encoding: str, identity: Mapping[str, Any], cache: ChunkCache) -> Beginning:
@@ -44,25 +52,30 @@ def recall_beginning(file: SourceFile, encoding: str, identity: Mapping[str, Any
         identity: How it is read, for the key.
         cache: Where parts are kept.
     """
-    nothing = Beginning([], None)
+    nothing = Beginning([], None, None)
     record = _open_record(file, identity, cache) if can_skip(file, encoding) else None
     if record is None or record["end"] > file.size_bytes:
         return nothing
     found = recall_parts(record["parts"], cache)
-    if found is None or _hash_beginning(file, record["end"]) != record["sha256"]:
+    if found is None:
+        return nothing
+    hashed = _hash_beginning(file, record["end"], None)
+    if hashed.digest.hexdigest() != record["sha256"]:
         return nothing
     header = record["header"]
-    return Beginning(found, Resume(record["end"], record["line"], None if header is None else tuple(header)))
+    resume = Resume(record["end"], record["line"], None if header is None else tuple(header))
+    return Beginning(found, resume, hashed)
 
 
 def remember_beginning(
     beginning: Beginning, file: SourceFile, encoding: str, identity: Mapping[str, Any], cache: ChunkCache
 ) -> None:
     """Keep what is known of a file's beginning, for when it has grown."""
-    found, resume = beginning
+    found, resume, hashed = beginning
     if resume is None or not can_skip(file, encoding):
         return
-    record = {**resume._asdict(), "parts": list_parts(found), "sha256": _hash_beginning(file, resume.end)}
+    sha256 = _hash_beginning(file, resume.end, hashed).digest.hexdigest()
+    record = {**resume._asdict(), "parts": list_parts(found), "sha256": sha256}
 
     def write(path: Path) -> None:
         path.write_text(json.dumps(record), encoding="utf-8")
@@ -90,15 +103,16 @@ def _open_record(file: SourceFile, identity: Mapping[str, Any], cache: ChunkCach
     return record
 
 
-def _hash_beginning(file: SourceFile, end: int) -> str:
-    """The sha256 of the text up to `end`."""
-    digest, left = hashlib.sha256(), end
-    for chunk in read_contents(file, count_mark(file)):
+def _hash_beginning(file: SourceFile, end: int, hashed: Hashed | None) -> Hashed:
+    """The sha256 of the text up to `end`, continued from what was hashed before."""
+    digest, start = (hashlib.sha256(), 0) if hashed is None else (hashed.digest.copy(), hashed.end)
+    left = end - start
+    for chunk in read_contents(file, count_mark(file) + start) if left else ():
         digest.update(chunk[:left])
         left -= len(chunk)
         if left <= 0:
             break
-    return digest.hexdigest()
+    return Hashed(digest, end)
 
 
 def _key(file: SourceFile, identity: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tunesmith.data.hashes import ensure_hashes, map_hashes
+from tunesmith.data.hashes import ensure_hashes, join_hashes
 from tunesmith.data.rows import HashArray, IntArray, compute_digest, write_rows
 from tunesmith.store.chunks import Chunk, ChunkCache
 from tunesmith.store.keys import KEY_LENGTH
@@ -117,7 +117,7 @@ class ChunkedRows:
                 purpose=purpose, seed=seed, num_bytes=num_bytes,
             )  # fmt: skip
 
-        return map_hashes(hash_chunk, self.chunks)
+        return join_hashes([hash_chunk(chunk) for chunk in self.chunks])
 
     def write(self, folder: Path, cache: ChunkCache, name: str = KIND) -> None:
         """Put the rows in a folder, by links to the chunks in the cache that `compose` found or made."""

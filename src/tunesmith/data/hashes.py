@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import cache as remember
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,11 +14,9 @@ from tunesmith.data.rows import HashArray, hash_rows
 from tunesmith.store.chunks import ChunkCache
 from tunesmith.store.code import code_identity
 from tunesmith.store.keys import compute_key
-from tunesmith.store.ref import Facts
 
-NUM_THREADS = 2
-
-T = TypeVar("T")
+SUFFIX = ".u64"
+"""Numbers of 64 bits, the most significant byte first."""
 
 
 def ensure_hashes(
@@ -44,18 +42,19 @@ def ensure_hashes(
     """
     asked = {"rows": dict(rows), "columns": [*columns], "purpose": purpose, "seed": seed, "bytes": num_bytes}
 
-    def write(path: Path) -> Facts:
-        with path.open("wb") as file:
-            np.save(file, hash_rows(load(), columns, purpose=purpose, seed=seed, num_bytes=num_bytes))
-        return {}
+    def write(path: Path) -> None:
+        path.write_bytes(hash_rows(load(), columns, purpose=purpose, seed=seed, num_bytes=num_bytes).tobytes())
 
-    key = compute_key({**asked, "code": code_identity(["tunesmith.data.rows"])})
-    hashes: HashArray = np.load(cache.ensure("hashes", key, ".npy", write).path)
-    return hashes
+    key = compute_key({**asked, "file": SUFFIX, "code": _code()})
+    content = cache.ensure("hashes", key, SUFFIX, write).path.read_bytes()
+    return np.frombuffer(content, dtype=">u8").reshape(-1, num_bytes // 8)
 
 
-def map_hashes(hash_part: Callable[[T], HashArray], parts: Sequence[T]) -> HashArray:
-    """The hashes of consecutive parts of the rows as one array; several parts are verified and read at a time."""
-    with ThreadPoolExecutor(NUM_THREADS) as pool:
-        found = [*pool.map(hash_part, parts)]
-    return np.concatenate(found) if found else np.zeros((0, 2), dtype=">u8")
+def join_hashes(parts: Sequence[HashArray]) -> HashArray:
+    """The hashes of consecutive rows as one array."""
+    return np.concatenate(parts) if parts else np.zeros((0, 2), dtype=">u8")
+
+
+@remember
+def _code() -> Mapping[str, str]:
+    return code_identity(["tunesmith.data.rows"])

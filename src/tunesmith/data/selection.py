@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from tunesmith.data.hashes import ensure_hashes, map_hashes
+from tunesmith.data.hashes import ensure_hashes, join_hashes
 from tunesmith.data.origins import IntArray
 from tunesmith.data.parts import Part, Types, describe_types, keep_rows, load_part, merge_types
 from tunesmith.data.rows import HashArray
@@ -51,7 +51,7 @@ class Selection:
         """A hash of each row in turn, as `hash_rows` gives it."""
         types = self.types
         wanted = {name: types[name] for name in columns}
-        hashes = map_hashes(lambda part: hash_part(part, wanted, cache, purpose=purpose, seed=seed), self.parts)
+        hashes = join_hashes([hash_part(part, wanted, cache, purpose=purpose, seed=seed) for part in self.parts])
         return hashes if self.order is None else hashes[self.order]
 
     def keep(self, kept: IntArray, cache: ChunkCache) -> Selection:

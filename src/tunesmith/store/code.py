@@ -57,23 +57,22 @@ def _read_module(module: str, path: Path, _mtime_ns: int, package_root: Path) ->
 
 def _imported_names(source: bytes, package: str) -> Iterator[str]:
     # Only the import statements are parsed: parsing all of a module takes fifty times as long.
-    for statement in IMPORT_STATEMENT.findall(source.decode()):
-        for node in _parse(statement.strip()):
-            if isinstance(node, ast.Import):
-                for alias in node.names:
-                    yield from _with_parents(alias.name)
-            elif isinstance(node, ast.ImportFrom):
-                base = _absolute(node, package)
-                yield from _with_parents(base)
-                for alias in node.names:
-                    yield f"{base}.{alias.name}"
+    for node in _parse([statement.strip() for statement in IMPORT_STATEMENT.findall(source.decode())]):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield from _with_parents(alias.name)
+        elif isinstance(node, ast.ImportFrom):
+            base = _absolute(node, package)
+            yield from _with_parents(base)
+            for alias in node.names:
+                yield f"{base}.{alias.name}"
 
 
-def _parse(statement: str) -> Sequence[ast.stmt]:
+def _parse(statements: Sequence[str]) -> list[ast.stmt]:
     try:
-        return ast.parse(statement).body
-    except SyntaxError:
-        return ()  # a line of prose that begins like one
+        return ast.parse("\n".join(statements)).body
+    except SyntaxError:  # a line of prose that begins like one
+        return [] if len(statements) == 1 else [node for one in statements for node in _parse([one])]
 
 
 def _absolute(node: ast.ImportFrom, package: str) -> str:
