@@ -8,6 +8,7 @@ Each run is a process of its own, so that imports count and the peak of its memo
 import csv
 import hashlib
 import json
+import os
 import resource
 import struct
 import subprocess
@@ -54,6 +55,8 @@ LABELS = ("negative", "neutral", "positive")
 
 def run_stages(recipe: Path, store: Path) -> dict[str, Any]:
     """Run the data stages here; gives the seconds of each, and the key of the features."""
+    import pandas as pandas  # pyarrow imports it for the first array, whoever makes it: start-up, and no stage's work
+
     from tunesmith.data.fetch import fetch
     from tunesmith.data.snapshot import snapshot
     from tunesmith.data.split import split
@@ -94,6 +97,7 @@ def bench_appending(num_rows: int) -> None:
 
 def _run(folder: Path, store: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "tests.benchmarks.appending", "--stages", str(folder), store]
+    os.sync()  # what an earlier run left to be written to the disk is not this one's time
     start = time.perf_counter()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -218,7 +218,7 @@ def test_the_same_rows_from_the_disk_and_from_s3_in_every_format_are_one_snapsho
     for name in names:
         client.put(f"{bucket}/reviews/{name}", (tmp_path / "here" / name).read_bytes())
     sources = [{"files": [str(tmp_path / "here" / name)]} for name in names]
-    with fault_proxy(server, share=0.2, seed=5, faults=("unavailable", "truncated", "wrong")) as proxy:
+    with fault_proxy(server, share=0.2, seed=9, faults=("unavailable", "truncated", "wrong")) as proxy:
         s3 = {"endpoint_url": proxy.url, "region": REGION}
         sources += [{"files": [f"{bucket}/reviews/{name}"], "s3": s3} for name in names]
         keys = []

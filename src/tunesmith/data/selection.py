@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 
-from tunesmith.data.hashes import ensure_hashes, join_hashes
+from tunesmith.data.hashes import Hashed, Hashing, ensure_hashes
 from tunesmith.data.origins import IntArray
 from tunesmith.data.parts import Part, Types, describe_types, keep_rows, load_part, merge_types
 from tunesmith.data.rows import HashArray
@@ -51,7 +52,14 @@ class Selection:
         """A hash of each row in turn, as `hash_rows` gives it."""
         types = self.types
         wanted = {name: types[name] for name in columns}
-        hashes = join_hashes([hash_part(part, wanted, cache, purpose=purpose, seed=seed) for part in self.parts])
+        parts = [
+            Hashed(
+                {"part": part.key, "source": part.source, "types": describe_types(wanted)},
+                partial(_load_table, part, wanted, cache),
+            )
+            for part in self.parts
+        ]
+        hashes = ensure_hashes(parts, Hashing(tuple(columns), purpose, seed), cache)
         return hashes if self.order is None else hashes[self.order]
 
     def keep(self, kept: IntArray, cache: ChunkCache) -> Selection:
@@ -73,10 +81,8 @@ class Selection:
         return replace(self, parts=tuple(parts), order=order)
 
 
-def hash_part(part: Part, types: Types, cache: ChunkCache, *, purpose: str, seed: int = 0) -> HashArray:
-    """A hash of each row's values in some columns of a part; found, or computed."""
-    rows = {"part": part.key, "source": part.source, "types": describe_types(types)}
-    return ensure_hashes(rows, [*types], lambda: load_part(part, cache, types).table, cache, purpose=purpose, seed=seed)
+def _load_table(part: Part, types: Types, cache: ChunkCache) -> pa.Table:
+    return load_part(part, cache, types).table
 
 
 class RowReader:

@@ -190,7 +190,7 @@ def _link(folder: Path, split: str, chunks: Sequence[Chunk], cache: ChunkCache) 
     for chunk in {chunk.key: chunk for chunk in chunks}.values():
         target = folder / chunk.path.name
         if not target.exists():
-            cache.link(chunk, target)
+            cache.link(chunk.path, target)
     files = [FeaturesFile(file=chunk.path.name, num_examples=int(chunk.facts["num_examples"])) for chunk in chunks]
     write_index(folder, split, files)
 

@@ -122,19 +122,19 @@ class ChunkCache:
             return chunk
         return self.put(kind, key, suffix, write)
 
-    def link(self, chunk: Chunk, target: Path) -> None:
+    def link(self, path: Path, target: Path) -> None:
         """Put a chunk's file at `target` too: the same bytes on the disk, or a copy where that is impossible.
 
         Args:
-            chunk: An opened chunk, or one that was just put.
+            path: The file of an opened chunk, or of one that was just put.
             target: A new file that nobody writes to afterwards.
         """
         try:
-            target.hardlink_to(chunk.path)
+            target.hardlink_to(path)
         except (FileNotFoundError, FileExistsError):
             raise
         except OSError:  # another file system, or one without links
-            shutil.copyfile(chunk.path, target)
+            shutil.copyfile(path, target)
 
     def _publish(self, kind: str, key: str, suffix: str, aside: Path, facts: dict[str, object]) -> Chunk:
         sha256, size_bytes = file_sha256(aside), aside.stat().st_size

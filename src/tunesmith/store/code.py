@@ -90,6 +90,7 @@ def _with_parents(module: str) -> Iterator[str]:
         yield ".".join(parts[:end])
 
 
+@lru_cache(maxsize=4096)
 def _find_source(module: str, package_root: Path) -> Path | None:
     package, *rest = module.split(".")
     if package != PACKAGE:

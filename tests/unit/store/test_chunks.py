@@ -130,7 +130,7 @@ def test_a_file_is_hashed_once_until_it_changes(cache, monkeypatch):
 def test_a_chunk_is_linked_where_it_is_needed_and_survives_there(cache, tmp_path):
     chunk = put(cache)
     target = tmp_path / "rows.parquet"
-    cache.link(chunk, target)
+    cache.link(chunk.path, target)
     assert target.samefile(chunk.path)
     put(cache, b"others")
     assert target.read_bytes() == b"rows"
@@ -143,7 +143,7 @@ def test_a_chunk_is_copied_where_links_are_impossible(cache, tmp_path, monkeypat
     monkeypatch.setattr(Path, "hardlink_to", refuse)
     chunk = put(cache)
     target = tmp_path / "rows.parquet"
-    cache.link(chunk, target)
+    cache.link(chunk.path, target)
     assert target.read_bytes() == b"rows"
     assert not target.samefile(chunk.path)
 
@@ -152,7 +152,7 @@ def test_a_link_to_a_file_that_exists_is_refused(cache, tmp_path):
     target = tmp_path / "rows.parquet"
     target.write_bytes(b"mine")
     with pytest.raises(FileExistsError):
-        cache.link(put(cache), target)
+        cache.link(put(cache).path, target)
     assert target.read_bytes() == b"mine"
 
 

@@ -233,7 +233,7 @@ def test_a_chunk_that_one_machine_wrote_the_other_fetches(machine, tmp_path):
     chunk = put_chunk(two, written)
     assert written == [b"rows"]
     assert (chunk.path.read_bytes(), chunk.facts) == (b"rows", {"num_rows": 4})
-    two.link(chunk, tmp_path / "linked")
+    two.link(chunk.path, tmp_path / "linked")
     assert (tmp_path / "linked").read_bytes() == b"rows"
     assert ChunkCache(two.root).open(ChunkCache(two.root).find("mapped", KEY)) is not None
 
