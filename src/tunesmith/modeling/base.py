@@ -7,7 +7,7 @@ import logging
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -100,21 +100,31 @@ class Base:
 
     Attributes:
         folder: Its files.
-        digest: Identifies the weights, the configuration and the tokenizer: the same bytes, the same digest.
-        tokenizer_digest: Identifies the configuration and the tokenizer alone.
+        tokenizer: The sha256 of its configuration and of each file of its tokenizer, by name.
+        weights: The other files that shape a result; hashed only when their digest is asked for.
         max_length: The longest input that the model takes, in tokens; None where it has no limit.
         vocab_size: Number of token ids that the model knows; None where the configuration does not say.
     """
 
     folder: Path
-    digest: str
-    tokenizer_digest: str
+    tokenizer: Mapping[str, str]
+    weights: tuple[Path, ...]
     max_length: int | None = field(default=None, compare=False)
     vocab_size: int | None = field(default=None, compare=False)
 
+    @cached_property
+    def digest(self) -> str:
+        """Identifies the weights, the configuration and the tokenizer: the same bytes, the same digest."""
+        return compute_key({**self.tokenizer, **_hash(self.weights)})
+
+    @cached_property
+    def tokenizer_digest(self) -> str:
+        """Identifies the configuration and the tokenizer alone."""
+        return compute_key(self.tokenizer)
+
 
 def find_base(config: ModelConfig) -> Base:
-    """Find the files of a base model, and hash those that shape a result.
+    """Find the files of a base model that shape a result.
 
     Raises:
         ModelError: There is no such folder, package or Hub model, or its files cannot be used; says what to do.
@@ -127,12 +137,10 @@ def find_base(config: ModelConfig) -> Base:
     if settings is None:
         raise ModelError(f"{folder}: there is no config.json, so this is not a model that transformers saved.")
     check_tokenizer_files(folder)
-    tokenizer = _hash([folder / "config.json", *_matching(folder, _TOKENIZER_FILES)])
-    everything = tokenizer | _hash([*weights, *_matching(folder, ("generation_config.json",))])
     return Base(
         folder=folder,
-        digest=compute_key(everything),
-        tokenizer_digest=compute_key(tokenizer),
+        tokenizer=_hash([folder / "config.json", *_matching(folder, _TOKENIZER_FILES)]),
+        weights=(*weights, *_matching(folder, ("generation_config.json",))),
         max_length=_find_max_length(folder, settings),
         vocab_size=settings.get("vocab_size"),
     )

@@ -221,3 +221,13 @@ def test_a_hub_that_cannot_be_reached_is_said_at_once(tmp_path: Path, monkeypatc
     ):
         find_base(ModelConfig(base="org/tiny"))
     assert time.monotonic() - start < 20
+
+
+def test_the_weights_are_hashed_only_when_their_digest_is_asked_for(bert, monkeypatch):
+    hashed = []
+    monkeypatch.setattr(base_module, "_hash_unchanged", lambda path, *_seen: hashed.append(path.name) or "0" * 64)
+    found = find_base(ModelConfig(base=str(bert)))
+    assert found.tokenizer_digest
+    assert "model.safetensors" not in hashed
+    assert found.digest != found.tokenizer_digest
+    assert "model.safetensors" in hashed
