@@ -11,6 +11,7 @@ from tunesmith.data.chunked import ChunkedRows
 from tunesmith.data.fetch import fetch
 from tunesmith.data.snapshot import derive_snapshot, take_snapshot
 from tunesmith.data.split import derive_split, divide
+from tunesmith.data.stream_snapshot import describe_size
 from tunesmith.evaluation.decide import derive_decide
 from tunesmith.evaluation.evaluate import derive_evaluate
 from tunesmith.export.export import derive_export
@@ -142,11 +143,10 @@ def _describe_stream(snapshot: Ref, train: TrainConfig) -> str | None:
     if streaming is None:
         return None
     num_examples = (train.max_steps or 0) * train.gradient_accumulation_steps * train.per_device_train_batch_size
-    files = "1 file" if streaming["num_files"] == 1 else f"{streaming['num_files']:,} files"
+    num_epochs = num_examples / streaming["num_lines"]
     return (
-        f"{files}, {streaming['size_bytes']:,} bytes, about {streaming['num_lines']:,} rows by lines; "
-        f"a sample of {snapshot.facts['num_rows']:,}; the steps read about {num_examples / streaming['num_lines']:.3g} "
-        "epochs"
+        f"{describe_size(streaming)}; a sample of {snapshot.facts['num_rows']:,}; "
+        f"the steps read about {num_epochs:.3g} epochs"
     )
 
 

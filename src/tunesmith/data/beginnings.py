@@ -28,7 +28,7 @@ class Found(NamedTuple):
     first: int
 
 
-class Hashed(NamedTuple):
+class HashedText(NamedTuple):
     """The sha256 of a file's text up to a byte, which can be continued."""
 
     digest: hashlib._Hash
@@ -40,7 +40,7 @@ class Beginning(NamedTuple):
 
     found: list[Found]
     resume: Resume | None
-    hashed: Hashed | None
+    hashed: HashedText | None
 
 
 def recall_beginning(file: SourceFile, encoding: str, identity: Mapping[str, Any], cache: ChunkCache) -> Beginning:
@@ -103,7 +103,7 @@ def _open_record(file: SourceFile, identity: Mapping[str, Any], cache: ChunkCach
     return record
 
 
-def _hash_beginning(file: SourceFile, end: int, hashed: Hashed | None) -> Hashed:
+def _hash_beginning(file: SourceFile, end: int, hashed: HashedText | None) -> HashedText:
     """The sha256 of the text up to `end`, continued from what was hashed before."""
     digest, start = (hashlib.sha256(), 0) if hashed is None else (hashed.digest.copy(), hashed.end)
     left = end - start
@@ -112,7 +112,7 @@ def _hash_beginning(file: SourceFile, end: int, hashed: Hashed | None) -> Hashed
         left -= len(chunk)
         if left <= 0:
             break
-    return Hashed(digest, end)
+    return HashedText(digest, end)
 
 
 def _key(file: SourceFile, identity: Mapping[str, Any]) -> str:

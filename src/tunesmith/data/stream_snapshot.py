@@ -106,7 +106,7 @@ def take_stream_snapshot(fetched: Ref, data: DataConfig, examples: Examples, sto
             "num_files": len(description.files),
         },
     }
-    log.info("snapshot: a sample of %s rows; %s", f"{rows.num_rows:,}", tell_size(facts["streaming"]))
+    log.info("snapshot: a sample of %s rows of a stream: %s", f"{rows.num_rows:,}", describe_size(facts["streaming"]))
     return Snapshot(rows, facts, profile_rows(rows, count_duplicates(hashes), store.chunks))
 
 
@@ -125,17 +125,15 @@ def open_description(folder: Path, fetched: Sequence[SourceFile], config: Stream
     return StreamDescription(description.files, description.types, config.key)
 
 
-def tell_size(streaming: Facts) -> str:
+def describe_size(streaming: Facts) -> str:
     """How much a stream holds, in words.
 
     Example:
-        >>> tell_size({"num_files": 2, "size_bytes": 3000, "num_lines": 40})
-        'the stream has 2 files, 3,000 bytes and about 40 rows, by lines'
+        >>> describe_size({"num_files": 2, "size_bytes": 3000, "num_lines": 40})
+        '2 files, 3,000 bytes, about 40 rows by lines'
     """
     files = "1 file" if streaming["num_files"] == 1 else f"{streaming['num_files']:,} files"
-    return (
-        f"the stream has {files}, {streaming['size_bytes']:,} bytes and about {streaming['num_lines']:,} rows, by lines"
-    )
+    return f"{files}, {streaming['size_bytes']:,} bytes, about {streaming['num_lines']:,} rows by lines"
 
 
 @dataclass
