@@ -16,11 +16,16 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("fetch", "snapshot", "split", "encode")
 APPENDED_FRACTION = 0.01
+NUM_PAIRS = 3
+
+Run = dict[str, Any]
+"""The seconds of each stage, the wall time of the process, the peak of its memory, and where its features lie."""
 
 RECIPE = """\
 name: appending
@@ -87,15 +92,19 @@ def bench_appending(num_rows: int) -> None:
         (folder / "recipe.yaml").write_text(RECIPE)
         num_appended = max(1, round(num_rows * APPENDED_FRACTION))
         write_rows(folder / "rows.csv", range(num_rows))
-        full = _run(folder, "store")
-        write_rows(folder / "rows.csv", range(num_rows, num_rows + num_appended))
-        more = _run(folder, "store")
+        size_before = (folder / "rows.csv").stat().st_size
+        pairs = []
+        for number in range(NUM_PAIRS):
+            os.truncate(folder / "rows.csv", size_before)
+            full = _run(folder, f"store-{number}")
+            write_rows(folder / "rows.csv", range(num_rows, num_rows + num_appended))
+            pairs.append((full, _run(folder, f"store-{number}")))
         whole = _run(folder, "other")
-        is_equal = _hash_files(Path(more["features"])) == _hash_files(Path(whole["features"]))
-        _print(num_rows, num_appended, full, more, is_equal)
+        is_equal = all(_hash_files(Path(more["features"])) == _hash_files(Path(whole["features"])) for _, more in pairs)
+        _print(num_rows, num_appended, pairs, is_equal)
 
 
-def _run(folder: Path, store: str) -> dict[str, Any]:
+def _run(folder: Path, store: str) -> Run:
     command = [sys.executable, "-m", "tests.benchmarks.appending", "--stages", str(folder), store]
     os.sync()  # what an earlier run left to be written to the disk is not this one's time
     start = time.perf_counter()
@@ -112,16 +121,25 @@ def _hash_files(folder: Path) -> dict[str, str]:
     }
 
 
-def _print(num_rows: int, num_appended: int, full: dict[str, Any], more: dict[str, Any], is_equal: bool) -> None:
-    print(f"append {num_appended:,} to {num_rows:,} rows, seconds of each stage:")
-    for name, run in (("full", full), ("append", more)):
-        stages = ", ".join(f"{stage} {run['seconds'][stage]:.2f}" for stage in STAGES)
-        total, peak = sum(run["seconds"].values()), run["peak_bytes"] / 1e9
-        print(f"  {name}: {total:.2f} ({stages}); the process {run['wall']:.2f}, at most {peak:.2f} GB")
-    own, all_ = (sum(run["seconds"][stage] for stage in STAGES[1:]) for run in (more, full))
-    walls = more["wall"] / full["wall"]
-    print(f"  snapshot, split and encode: {own / all_:.1%} of the full time; the whole process {walls:.1%}")
+def _print(
+    num_rows: int, num_appended: int, pairs: list[tuple[dict[str, Any], dict[str, Any]]], is_equal: bool
+) -> None:
+    print(f"append {num_appended:,} to {num_rows:,} rows, {len(pairs)} pairs of runs, median seconds of each stage:")
+    for name, runs in zip(("full", "append"), zip(*pairs, strict=True), strict=True):
+        stages = ", ".join(f"{stage} {median(run['seconds'][stage] for run in runs):.2f}" for stage in STAGES)
+        wall, peak = median(run["wall"] for run in runs), max(run["peak_bytes"] for run in runs) / 1e9
+        print(f"  {name}: {stages}; the process {wall:.2f}, at most {peak:.2f} GB")
+    shares = sorted(_own(more) / _own(full) for full, more in pairs)
+    walls = median(more["wall"] / full["wall"] for full, more in pairs)
+    print(
+        f"  snapshot, split and encode: {median(shares):.1%} of the full time ({shares[0]:.1%} to {shares[-1]:.1%}); "
+        f"the whole process {walls:.1%}"
+    )
     print(f"  the features are {'byte-equal to' if is_equal else 'NOT those of'} a full run")
+
+
+def _own(run: Run) -> float:
+    return sum(run["seconds"][stage] for stage in STAGES[1:])
 
 
 if __name__ == "__main__":

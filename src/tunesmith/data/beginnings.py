@@ -5,14 +5,14 @@ Only a hint: it is believed when the bytes up to there are, by their sha256, tho
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tunesmith.data.contents import can_skip, count_mark, read_contents
+from tunesmith.data.contents import can_skip, count_mark
 from tunesmith.data.files import SourceFile
+from tunesmith.data.prefixes import hash_prefix
 from tunesmith.data.segments import Resume
 from tunesmith.store.chunks import Chunk, ChunkCache
 from tunesmith.store.keys import compute_key
@@ -28,19 +28,11 @@ class Found(NamedTuple):
     first: int
 
 
-class HashedText(NamedTuple):
-    """The sha256 of a file's text up to a byte, which can be continued."""
-
-    digest: hashlib._Hash
-    end: int
-
-
 class Beginning(NamedTuple):
-    """The parts of the beginning of a file, where it goes on behind them, and what of it was hashed."""
+    """The parts of the beginning of a file, and where it goes on behind them."""
 
     found: list[Found]
     resume: Resume | None
-    hashed: HashedText | None
 
 
 def recall_beginning(file: SourceFile, encoding: str, identity: Mapping[str, Any], cache: ChunkCache) -> Beginning:
@@ -52,30 +44,28 @@ def recall_beginning(file: SourceFile, encoding: str, identity: Mapping[str, Any
         identity: How it is read, for the key.
         cache: Where parts are kept.
     """
-    nothing = Beginning([], None, None)
+    nothing = Beginning([], None)
     record = _open_record(file, identity, cache) if can_skip(file, encoding) else None
     if record is None or record["end"] > file.size_bytes:
         return nothing
     found = recall_parts(record["parts"], cache)
     if found is None:
         return nothing
-    hashed = _hash_beginning(file, record["end"], None)
-    if hashed.digest.hexdigest() != record["sha256"]:
+    if _hash_text(file, record["end"]) != record["sha256"]:
         return nothing
     header = record["header"]
     resume = Resume(record["end"], record["line"], None if header is None else tuple(header))
-    return Beginning(found, resume, hashed)
+    return Beginning(found, resume)
 
 
 def remember_beginning(
     beginning: Beginning, file: SourceFile, encoding: str, identity: Mapping[str, Any], cache: ChunkCache
 ) -> None:
     """Keep what is known of a file's beginning, for when it has grown."""
-    found, resume, hashed = beginning
+    found, resume = beginning
     if resume is None or not can_skip(file, encoding):
         return
-    sha256 = _hash_beginning(file, resume.end, hashed).digest.hexdigest()
-    record = {**resume._asdict(), "parts": list_parts(found), "sha256": sha256}
+    record = {**resume._asdict(), "parts": list_parts(found), "sha256": _hash_text(file, resume.end)}
 
     def write(path: Path) -> None:
         path.write_text(json.dumps(record), encoding="utf-8")
@@ -103,16 +93,9 @@ def _open_record(file: SourceFile, identity: Mapping[str, Any], cache: ChunkCach
     return record
 
 
-def _hash_beginning(file: SourceFile, end: int, hashed: HashedText | None) -> HashedText:
-    """The sha256 of the text up to `end`, continued from what was hashed before."""
-    digest, start = (hashlib.sha256(), 0) if hashed is None else (hashed.digest.copy(), hashed.end)
-    left = end - start
-    for chunk in read_contents(file, count_mark(file) + start) if left else ():
-        digest.update(chunk[:left])
-        left -= len(chunk)
-        if left <= 0:
-            break
-    return HashedText(digest, end)
+def _hash_text(file: SourceFile, end: int) -> str:
+    """The sha256 of the file up to the byte `end` of its text."""
+    return hash_prefix(file.path, count_mark(file) + end)
 
 
 def _key(file: SourceFile, identity: Mapping[str, Any]) -> str:

@@ -1,7 +1,9 @@
 """Rows in chunks, cut where the rows themselves say so: what is appended, changed or deleted touches its chunks alone.
 
-A chunk ends behind a row whose hash is a multiple of CHUNK_ROWS. So the same rows make the same chunks whatever file
-they came from, and far from a change the cuts are where they were.
+A chunk ends behind a row whose hash says so: rarely before it has CHUNK_ROWS rows, and soon behind. So the same rows
+make the same chunks whatever file they came from, and far from a change the cuts are where they were.
+
+Source: Xia et al. 2016, FastCDC: normalized chunking.
 """
 
 from __future__ import annotations
@@ -15,17 +17,22 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tunesmith.data.hashes import Hashed, Hashing, ensure_hashes
 from tunesmith.data.rows import HashArray, IntArray, compute_digest, write_rows
 from tunesmith.store.chunks import Chunk, ChunkCache
-from tunesmith.store.keys import KEY_LENGTH
+from tunesmith.store.keys import KEY_LENGTH, compute_key
+from tunesmith.store.ref import Facts
 
 CHUNK_ROWS = 4096
-"""Rows of a chunk on average: a changed row costs as many, and a million rows are 250 files."""
-LEAST_ROWS, MOST_ROWS = 1024, 16_384
+"""Rows of most chunks, or somewhat more: a changed row costs as many, and a million rows are 200 files."""
+LEAST_ROWS, MOST_ROWS = 2048, 8192
 """No chunk but the last has fewer rows, and none has more: equal rows have equal hashes."""
+NORMALIZATION = 4
+"""How many times rarer than one in CHUNK_ROWS the rows are that end a smaller chunk, and how many times more frequent
+those that end a larger one."""
 
 KIND = "rows"
 SUFFIX = ".parquet"
@@ -113,6 +120,20 @@ class ChunkedRows:
         parts = [Hashed({"chunk": chunk.key}, partial(read_chunk, chunk.path, columns)) for chunk in self.chunks]
         return ensure_hashes(parts, Hashing(tuple(columns), purpose, seed, num_bytes), cache)
 
+    def distinct(self, column: str, cache: ChunkCache) -> pa.ChunkedArray:
+        """The values that a column of text, numbers or true/false has in each chunk, each once a chunk."""
+        found = []
+        for chunk in self.chunks:
+
+            def write(path: Path, chunk: RowsChunk = chunk) -> Facts:
+                path.touch()
+                return {"values": pc.unique(read_chunk(chunk.path, [column])[column]).to_pylist()}
+
+            key = compute_key({"chunk": chunk.key, "column": column})
+            kept = cache.find("distinct", key) or cache.put("distinct", key, ".txt", write)
+            found.append(pa.array(kept.facts["values"], self.schema.field(column).type))
+        return pa.chunked_array(found, self.schema.field(column).type)
+
     def write(self, folder: Path, cache: ChunkCache, name: str = KIND) -> None:
         """Put the rows in a folder, by links to the chunks in the cache that `compose` found or made."""
         for chunk in {chunk.key: chunk for chunk in self.chunks}.values():
@@ -148,13 +169,21 @@ def compose(hashes: HashArray, schema: pa.Schema, gather: Gather, cache: ChunkCa
 def find_cuts(hashes: HashArray) -> list[int]:
     """Where chunks begin, and the end: [0, ..., num_rows]."""
     num_rows = len(hashes)
-    wanted = np.flatnonzero(hashes[:, 0] % CHUNK_ROWS == 0) + 1
+    late = np.flatnonzero(hashes[:, 0] % (CHUNK_ROWS // NORMALIZATION) == 0) + 1
+    early = late[hashes[late - 1, 0] % (CHUNK_ROWS * NORMALIZATION) == 0]
     bounds = [0]
     while bounds[-1] < num_rows:
-        following = np.searchsorted(wanted, bounds[-1] + LEAST_ROWS)
-        end = int(wanted[following]) if following < len(wanted) else num_rows
-        bounds.append(min(end, bounds[-1] + MOST_ROWS))
+        start = bounds[-1]
+        end = _find_first(early, start + LEAST_ROWS, num_rows)
+        if end >= start + CHUNK_ROWS:
+            end = _find_first(late, start + CHUNK_ROWS, num_rows)
+        bounds.append(min(end, start + MOST_ROWS))
     return bounds
+
+
+def _find_first(ends: IntArray, least: int, otherwise: int) -> int:
+    place = np.searchsorted(ends, least)
+    return int(ends[place]) if place < len(ends) else otherwise
 
 
 def read_chunk(path: Path, columns: Sequence[str] | None = None) -> pa.Table:

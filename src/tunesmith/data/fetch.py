@@ -13,12 +13,13 @@ from typing import Any
 from tunesmith.data.assumptions import describe_assumptions
 from tunesmith.data.files import SourceFile, check_one_format, find_local_files, tell_apart
 from tunesmith.data.hub import find_hub_files
+from tunesmith.data.prefixes import hash_prefix
 from tunesmith.data.s3_files import find_s3_files
 from tunesmith.data.sources import DataConfig, FilesSource, HubSource, Source
 from tunesmith.data.sql import run_query
 from tunesmith.errors import DataError
 from tunesmith.store.folder import FolderStore
-from tunesmith.store.keys import compute_key, file_sha256
+from tunesmith.store.keys import compute_key
 from tunesmith.store.ref import Ref
 from tunesmith.store.s3 import S3Client, S3Config, is_s3_uri
 
@@ -90,7 +91,7 @@ def _stamp(file: SourceFile) -> SourceFile:
     """A file with its hash, and how it looked when that was computed."""
     try:
         before = file.path.stat()
-        sha256 = file.sha256 or file_sha256(file.path)
+        sha256 = file.sha256 or hash_prefix(file.path)
         after = file.path.stat()
     except OSError as error:
         raise DataError(

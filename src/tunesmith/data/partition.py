@@ -93,6 +93,8 @@ def tell_apart(hashes: HashArray, numbers: IntArray) -> HashArray:
         hashes: A hash of each row.
         numbers: How many equal ones come before each.
     """
+    if not numbers.any():
+        return hashes
     told_apart = hashes.astype(np.uint64)
     told_apart[:, 1] += numbers.astype(np.uint64)
     return told_apart.astype(">u8")

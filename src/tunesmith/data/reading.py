@@ -127,7 +127,7 @@ class _FileReader:
     def _read_segments(self) -> list[Found]:
         """Read the segments; of a file that has grown since it was read, only those behind what is known."""
         encoding = self.options.encoding
-        found, resume, hashed = recall_beginning(self.file, encoding, self.identity, self.cache)
+        found, resume = recall_beginning(self.file, encoding, self.identity, self.cache)
         ends = [resume]
 
         def parse(segment: Segment, header: Header) -> tuple[Chunk, Header] | NeedsMore:
@@ -138,7 +138,7 @@ class _FileReader:
             found.append(Found(chunk, segment.first_line))
             ends.append(Resume(segment.end, segment.next_line, header))
         if len(ends) > 1:
-            beginning = Beginning(found[:-1], ends[-2], hashed)  # the last segment may go on
+            beginning = Beginning(found[:-1], ends[-2])  # the last segment may go on
             remember_beginning(beginning, self.file, encoding, self.identity, self.cache)
         return found
 

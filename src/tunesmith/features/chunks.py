@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from tunesmith.data.chunked import RowsChunk, read_chunk
@@ -20,6 +21,8 @@ from tunesmith.store.keys import compute_key
 from tunesmith.store.ref import Facts
 
 KIND = "features"
+MOST_SHORT_IDS = 1 << 16
+"""A model that knows no more ids than this has them in 16 bits: half the bytes to write, verify and read."""
 
 
 @dataclass(frozen=True)
@@ -29,29 +32,33 @@ class EncodingPlan:
     Attributes:
         examples: The kind of task, and its columns.
         limit: How long an example may be.
+        id_type: What a token id is written as.
         ingredients: What shapes the features, beside the rows and the label set.
     """
 
     examples: Examples
     limit: Limit
+    id_type: str
     ingredients: Ingredients
 
 
-def plan_encoding(examples: Examples, limit: Limit, tokenizer_digest: str) -> EncodingPlan:
+def plan_encoding(examples: Examples, limit: Limit, tokenizer_digest: str, vocab_size: int | None) -> EncodingPlan:
     """Put together how rows become features, with the code that runs now.
 
     Args:
         examples: The kind of task, and its columns.
         limit: How long an example may be.
         tokenizer_digest: Identifies the tokenizer.
+        vocab_size: How many token ids the model knows; None where that is not known.
     """
+    id_type = "uint16" if vocab_size is not None and vocab_size <= MOST_SHORT_IDS else "int32"
     ingredients = compose_ingredients(
         config={"examples": examples.key_fields(), "limit": limit.model_dump(mode="json")},
         inputs={"tokenizer": tokenizer_digest},
         code=(__name__, kind_module(examples)),
         libraries=("numpy", "pyarrow", "tokenizers", "transformers"),
     )
-    return EncodingPlan(examples, limit, ingredients)
+    return EncodingPlan(examples, limit, id_type, ingredients)
 
 
 class Encoding:
@@ -66,6 +73,7 @@ class Encoding:
     def __init__(self, plan: EncodingPlan, labels: Sequence[str], load_encoder: Callable[[], Encoder]) -> None:
         self.examples = plan.examples
         self.limit = plan.limit
+        self.id_type = pa.type_for_alias(plan.id_type)
         self.labels = labels
         self.key = compute_key({**plan.ingredients, "labels": [*labels]})
         self._load_encoder = load_encoder
@@ -102,6 +110,13 @@ def _encode(path: Path, rows: RowsChunk, encoding: Encoding) -> Facts:
     encoded = kind.encode(
         read_chunk(rows.path, [*columns]), encoding.encoder, encoding.examples, encoding.labels, encoding.limit
     )
-    write_features(path, encoded.features)
-    max_id = pc.max(pc.list_flatten(encoded.features["input_ids"])).as_py()
-    return {**encoded.counts, "max_id": max_id or 0, "too_long": [[*item] for item in encoded.too_long]}
+    max_id = pc.max(pc.list_flatten(encoded.features["input_ids"])).as_py() or 0
+    # Ids that the model does not know stay as they are: the stage refuses them.
+    fits = max_id < MOST_SHORT_IDS
+    write_features(path, _write_ids_as(encoding.id_type, encoded.features) if fits else encoded.features)
+    return {**encoded.counts, "max_id": max_id, "too_long": [[*item] for item in encoded.too_long]}
+
+
+def _write_ids_as(id_type: pa.DataType, features: pa.Table) -> pa.Table:
+    place = features.column_names.index("input_ids")
+    return features.set_column(place, "input_ids", features["input_ids"].cast(pa.list_(id_type)))

@@ -77,7 +77,7 @@ def derive_encode(
     base = find_base(model)
     limit = find_limit(tokenize, examples, base)
     # Now, with the code that runs, and not when the source may have changed.
-    plan = plan_encoding(examples, limit, base.tokenizer_digest)
+    plan = plan_encoding(examples, limit, base.tokenizer_digest, base.vocab_size)
     return Derivation(
         kind="encode",
         ingredients=compose_ingredients(
@@ -147,7 +147,7 @@ def _build(folder: Path, splits: Ref, base: Base, plan: EncodingPlan, store: Fol
     tokenizer = ensure_tokenizer(store.chunks, base, limit.max_length)
     tokenizer.extract(folder / "tokenizer")
     rows = {split: ChunkedRows.open(splits.folder, split) for split in SPLITS}
-    labels = find_kind(plan.examples).find_labels(rows["train"], plan.examples)
+    labels = find_kind(plan.examples).find_labels(partial(rows["train"].distinct, cache=store.chunks), plan.examples)
     encoding = Encoding(plan, labels, tokenizer.load_encoder)
     chunks = _encode_rows(rows, encoding, store.chunks)
     for split, found in chunks.items():
@@ -168,19 +168,19 @@ def _build(folder: Path, splits: Ref, base: Base, plan: EncodingPlan, store: Fol
 
 def _encode_rows(rows: Mapping[str, ChunkedRows], encoding: Encoding, cache: ChunkCache) -> dict[str, list[Chunk]]:
     """The features of every chunk of every split."""
-    num_rows = sum(split.num_rows for split in rows.values())
+    wanted = [(split, chunk) for split, chunked in rows.items() for chunk in chunked.chunks]
+    num_rows = sum(chunk.num_rows for _, chunk in wanted)
     num_done, reported = 0, time.monotonic()
     found: dict[str, list[Chunk]] = {split: [] for split in rows}
     with ThreadPoolExecutor(NUM_THREADS) as pool:
         try:
-            for split, chunked in rows.items():
-                features = pool.map(partial(ensure_features, cache, encoding), chunked.chunks)
-                for rows_chunk, chunk in zip(chunked.chunks, features, strict=True):
-                    found[split].append(chunk)
-                    num_done += rows_chunk.num_rows
-                    if time.monotonic() - reported > REPORT_SECONDS:
-                        log.info("encode: %s of %s rows", f"{num_done:,}", f"{num_rows:,}")
-                        reported = time.monotonic()
+            features = pool.map(partial(ensure_features, cache, encoding), (chunk for _, chunk in wanted))
+            for (split, rows_chunk), chunk in zip(wanted, features, strict=True):
+                found[split].append(chunk)
+                num_done += rows_chunk.num_rows
+                if time.monotonic() - reported > REPORT_SECONDS:
+                    log.info("encode: %s of %s rows", f"{num_done:,}", f"{num_rows:,}")
+                    reported = time.monotonic()
         finally:
             pool.shutdown(cancel_futures=True)
     return found

@@ -54,6 +54,10 @@ class AllRows(Protocol):
         """The same, some rows at a time."""
 
 
+Distinct = Callable[[str], pa.ChunkedArray]
+"""A column -> the values that it has in the train split, in no order, and some perhaps more than once."""
+
+
 @dataclass(frozen=True)
 class Encoded:
     """Rows as features.
@@ -121,7 +125,7 @@ class Kind(Protocol):
             DataError: There are none, or all are of one class.
         """
 
-    def find_labels(self, train: AllRows, examples: AnyExamples) -> tuple[str, ...]:
+    def find_labels(self, distinct: Distinct, examples: AnyExamples) -> tuple[str, ...]:
         """The label set in id order, of the rows that train; empty for a kind without labels."""
 
     def encode(

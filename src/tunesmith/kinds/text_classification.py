@@ -16,7 +16,16 @@ from tunesmith.kinds.checks import check_columns, check_no_nulls, check_not_empt
 from tunesmith.kinds.encoder import Encoder
 from tunesmith.kinds.labels import as_text, check_members, find_ids, name_some
 from tunesmith.kinds.limit import Limit
-from tunesmith.kinds.protocol import WINDOW, AllRows, Encoded, ExamplesSection, LoadedModel, LoadMetric, Origins
+from tunesmith.kinds.protocol import (
+    WINDOW,
+    AllRows,
+    Distinct,
+    Encoded,
+    ExamplesSection,
+    LoadedModel,
+    LoadMetric,
+    Origins,
+)
 from tunesmith.kinds.tokens import TokenRows, cut_by_length, pad, take_rows, tokenize
 
 if TYPE_CHECKING:
@@ -105,11 +114,11 @@ def check_whole(rows: AllRows, examples: TextClassification) -> None:
     )
 
 
-def find_labels(train: AllRows, examples: TextClassification) -> tuple[str, ...]:
+def find_labels(distinct: Distinct, examples: TextClassification) -> tuple[str, ...]:
     """The label set in id order: the recipe's, or that of the train split, numbers by value and text by letter."""
     if examples.labels is not None:
         return examples.labels
-    labels = train.read([examples.label])[examples.label]
+    labels = distinct(examples.label)
     found = pc.unique(as_text(labels, examples.label, row_number)).to_pylist()
     if len(found) < 2:
         raise DataError(

@@ -13,7 +13,7 @@ from tunesmith.errors import ModelError
 from tunesmith.kinds.checks import check_columns, check_not_empty, check_text, row_number
 from tunesmith.kinds.encoder import Encoder
 from tunesmith.kinds.limit import Limit
-from tunesmith.kinds.protocol import AllRows, Encoded, ExamplesSection, LoadedModel, LoadMetric, Origins
+from tunesmith.kinds.protocol import AllRows, Distinct, Encoded, ExamplesSection, LoadedModel, LoadMetric, Origins
 from tunesmith.kinds.tokens import TokenRows, cut_by_length, fill, pad, take_rows, tokenize
 from tunesmith.section import NOT_IN_KEY
 
@@ -73,7 +73,7 @@ def check_whole(rows: AllRows, examples: TextGeneration) -> None:
     check_not_empty(rows.num_rows)
 
 
-def find_labels(train: AllRows, examples: TextGeneration) -> tuple[str, ...]:
+def find_labels(distinct: Distinct, examples: TextGeneration) -> tuple[str, ...]:
     """There are none: every token is predicted."""
     return ()
 

@@ -23,9 +23,14 @@ def remember_sha256(seen: os.stat_result, sha256: str) -> None:
     _known[_identify(seen)] = sha256
 
 
+def recall_sha256(seen: os.stat_result) -> str | None:
+    """The sha256 of the file that looks so; None where it is not known."""
+    return _known.get(_identify(seen))
+
+
 def known_sha256(path: Path, seen: os.stat_result) -> str:
     """The sha256 of a file that looks so; computed where it is not known."""
-    sha256 = _known.get(_identify(seen))
+    sha256 = recall_sha256(seen)
     if sha256 is None:
         sha256 = file_sha256(path)
         remember_sha256(seen, sha256)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Mapping
 from pathlib import Path, PurePath
 
 from pydantic import ValidationError
@@ -41,8 +39,7 @@ class RemoteChunkCache(ChunkCache):
             return None
         if PurePath(sidecar.file).name != sidecar.file or not sidecar.file.startswith(key):
             return None
-        path = self._folder(kind, key) / sidecar.file
-        return Chunk(kind, key, path, sidecar.sha256, sidecar.size_bytes, sidecar.facts)
+        return sidecar.describe(kind, key, self._folder(kind, key))
 
     def open(self, chunk: Chunk) -> Path | None:
         """The verified bytes of a chunk, fetched where they are not here."""
@@ -86,7 +83,7 @@ class RemoteChunkCache(ChunkCache):
         self._shared_keys(chunk.kind).discard(chunk.key)
 
     def _share_sidecar(self, chunk: Chunk) -> None:
-        self._blobs.client.put(self._place(chunk.kind, chunk.key), _sidecar(chunk))
+        self._blobs.client.put(self._place(chunk.kind, chunk.key), chunk.sidecar)
         self._shared_keys(chunk.kind).add(chunk.key)
 
     def _shared_keys(self, kind: str) -> set[str]:
@@ -102,9 +99,3 @@ class RemoteChunkCache(ChunkCache):
 
 def _suffix(chunk: Chunk) -> str:
     return chunk.path.name.removeprefix(chunk.key)
-
-
-def _sidecar(chunk: Chunk) -> bytes:
-    facts: Mapping[str, object] = chunk.facts
-    sidecar = Sidecar(file=chunk.path.name, sha256=chunk.sha256, size_bytes=chunk.size_bytes, facts=dict(facts))
-    return json.dumps(sidecar.model_dump(), ensure_ascii=False).encode()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from tunesmith.store.keys import file_sha256
 
 MANIFEST = "manifest.json"
 NUM_THREADS = 8
+WRITABLE = 0o222
+"""A file without these bits is shared with an earlier folder, and was synced for it."""
 
 
 class SealedFile(BaseModel):
@@ -43,14 +46,22 @@ class Manifest(BaseModel):
 def seal(folder: Path, header: dict[str, Any]) -> Manifest:
     """Hash and sync every file of `folder`, then write its manifest.
 
+    A file with several names, which an earlier folder may share, is read-only once it is synced, and not synced again.
+
     Args:
         folder: The folder; nobody writes to it any more.
         header: JSON values to keep beside the files' hashes.
     """
     paths = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST)
+    seen = {path: path.stat() for path in paths}
     with ThreadPoolExecutor(NUM_THREADS) as pool:  # files that are synced at once share the disk's journal
-        sealed = pool.map(_seal_file, paths)
-        files = {path.relative_to(folder).as_posix(): file for path, file in zip(paths, sealed, strict=True)}
+        deque(pool.map(_sync_file, (path for path in paths if seen[path].st_mode & WRITABLE)), maxlen=0)
+    files = {
+        path.relative_to(folder).as_posix(): SealedFile(
+            sha256=known_sha256(path, seen[path]), size_bytes=seen[path].st_size
+        )
+        for path in paths
+    }
     manifest = Manifest(files=files, header=header)
     _write_synced(folder / MANIFEST, manifest.model_dump_json(indent=1).encode())
     for path in folder.rglob("*"):
@@ -60,10 +71,11 @@ def seal(folder: Path, header: dict[str, Any]) -> Manifest:
     return manifest
 
 
-def _seal_file(path: Path) -> SealedFile:
+def _sync_file(path: Path) -> None:
     _sync(path)
     seen = path.stat()
-    return SealedFile(sha256=known_sha256(path, seen), size_bytes=seen.st_size)
+    if seen.st_nlink > 1:  # nobody writes to a file with several names
+        path.chmod(seen.st_mode & ~WRITABLE)
 
 
 def publish(aside: Path, final: Path) -> bool:

@@ -99,3 +99,22 @@ def test_hashes_of_rows_are_kept(tmp_path, monkeypatch):
     assert np.array_equal(hashes, hash_rows(table, ["text"], purpose="tunesmith split", seed=3))
     monkeypatch.setattr(chunked, "read_chunk", lambda *_: pytest.fail("the rows are read again"))
     assert np.array_equal(rows.hash(["text"], cache, purpose="tunesmith split", seed=3), hashes)
+
+
+def test_most_chunks_are_of_like_size(tmp_path):
+    rows = put_together(make_table(range(5000)), ChunkCache(tmp_path / "chunks"))
+    sizes = np.array([chunk.num_rows for chunk in rows.chunks])
+    assert np.mean((sizes >= 16) & (sizes <= 32)) > 0.8
+
+
+@pytest.mark.parametrize("values", [["b", "a", "b"], [3, 1, 3], [0.5, 2.0, 0.5], [True, False, True], ["x", None, "x"]])
+def test_distinct_values_are_found_once_a_chunk_and_kept(tmp_path, monkeypatch, values):
+    cache = ChunkCache(tmp_path / "chunks")
+    table = pa.table({"label": values * 50, "text": [f"row {number}" for number in range(150)]})
+    rows = put_together(table, cache)
+    found = rows.distinct("label", cache)
+    assert found.type == table["label"].type
+    assert set(found.to_pylist()) == set(values)
+    assert len(found) == sum(len(set(part["label"].to_pylist())) for part in rows.tables())
+    monkeypatch.setattr(chunked, "read_chunk", lambda *_: pytest.fail("the rows are read again"))
+    assert rows.distinct("label", cache) == found

@@ -86,13 +86,13 @@ def test_a_file_that_cannot_be_read_is_named(write, fetch_all, monkeypatch):
     def refuse(path):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("tunesmith.data.fetch.file_sha256", refuse)
+    monkeypatch.setattr("tunesmith.data.fetch.hash_prefix", refuse)
     with pytest.raises(DataError, match=r"a\.csv: cannot be read: Permission denied. Check its permissions"):
         fetch_all({"files": ["a.csv"]})
 
 
 def test_a_file_that_changes_while_it_is_hashed_is_refused(write, fetch_all, monkeypatch):
     write("a.csv", "text\na\n")
-    monkeypatch.setattr("tunesmith.data.fetch.file_sha256", lambda path: path.write_text("more\n") and "0" * 64)
+    monkeypatch.setattr("tunesmith.data.fetch.hash_prefix", lambda path: path.write_text("more\n") and "0" * 64)
     with pytest.raises(DataError, match=r"a\.csv: the file changed while it was read"):
         fetch_all({"files": ["a.csv"]})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 import time
@@ -219,3 +221,21 @@ def test_the_archive_of_the_tokenizer_does_not_say_when_it_was_written(tmp_path:
     saved = tokenizer_files.ensure_tokenizer(cache, find_base(ModelConfig(base=str(bert))), 6)
     with zipfile.ZipFile(saved.archive) as archive:
         assert {item.date_time for item in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+
+
+@pytest.mark.parametrize(("vocab_size", "id_type"), [(None, pa.int32()), (1 << 16, pa.uint16()), (70_000, pa.int32())])
+def test_ids_are_written_in_16_bits_where_the_model_knows_no_more(
+    tmp_path: Path, bert: Path, vocab_size: int | None, id_type: pa.DataType
+) -> None:
+    folder = shutil.copytree(bert, tmp_path / "base")
+    config = json.loads((folder / "config.json").read_text())
+    if vocab_size is None:
+        del config["vocab_size"]
+    else:
+        config["vocab_size"] = vocab_size
+    (folder / "config.json").write_text(json.dumps(config))
+    store = FolderStore(tmp_path / "store")
+    ids = read_split(run(tmp_path / "run", make_rows(range(20)), store, folder).folder, "train")["input_ids"]
+    other = read_split(run(tmp_path / "other", make_rows(range(20)), store, bert).folder, "train")["input_ids"]
+    assert ids.type.value_type == id_type
+    assert ids.to_pylist() == other.to_pylist()

@@ -13,7 +13,7 @@ from tunesmith.errors import DataError
 from tunesmith.evaluation.scoring import score
 from tunesmith.kinds import text_classification as kind
 from tunesmith.kinds.limit import Limit
-from tunesmith.kinds.protocol import Encoded, LoadedModel
+from tunesmith.kinds.protocol import Distinct, Encoded, LoadedModel
 from tunesmith.kinds.text_classification import TextClassification
 from tunesmith.modeling.load import build_model
 from tunesmith.modeling.tokenizer import load_tokenizer, make_encoder
@@ -29,6 +29,10 @@ def make_table(texts: list[Any], labels: Any, **more: Any) -> pa.Table:
 
 def all_rows(*parts: list[Any]) -> TableRows:
     return TableRows(pa.table({"label": pa.chunked_array(parts)}))
+
+
+def distinct_of(values: list[Any]) -> Distinct:
+    return {"label": pa.chunked_array([values])}.__getitem__
 
 
 def origin(row: int) -> str:
@@ -126,17 +130,17 @@ def test_a_label_that_is_a_list_is_refused() -> None:
     ],
 )
 def test_labels_are_compared_as_text_and_sorted(values: list[Any], labels: tuple[str, ...]) -> None:
-    assert kind.find_labels(all_rows(values), EXAMPLES) == labels
+    assert kind.find_labels(distinct_of(values), EXAMPLES) == labels
 
 
 def test_the_recipe_decides_the_order_of_the_labels() -> None:
     examples = EXAMPLES.model_copy(update={"labels": ("good", "bad")})
-    assert kind.find_labels(all_rows(["bad", "good"]), examples) == ("good", "bad")
+    assert kind.find_labels(distinct_of(["bad", "good"]), examples) == ("good", "bad")
 
 
 def test_a_train_split_of_one_class_is_refused() -> None:
     with pytest.raises(DataError, match=r"no two labels.*only 'x'"):
-        kind.find_labels(all_rows(["x"]), EXAMPLES)
+        kind.find_labels(distinct_of(["x", "x"]), EXAMPLES)
 
 
 @pytest.mark.parametrize(("labels", "message"), [(("a", "a"), "names 'a' twice"), (("a",), "at least two")])

@@ -1,11 +1,13 @@
 """The chunk cache: found by key, verified when used, made again when damaged."""
 
 import errno
+import hashlib
 import json
 import multiprocessing
 from pathlib import Path
 
 import pytest
+import xxhash
 
 from tunesmith.store.chunks import Chunk, ChunkCache
 from tunesmith.store.folder import FolderStore
@@ -118,7 +120,7 @@ def test_a_failed_writer_leaves_nothing(cache):
 def test_a_file_is_hashed_once_until_it_changes(cache, monkeypatch):
     chunk = put(cache)
     hashed = []
-    monkeypatch.setattr("tunesmith.store.hashed.file_sha256", lambda path: hashed.append(path) or "0" * 64)
+    monkeypatch.setattr("tunesmith.store.chunks.file_checksum", lambda path: hashed.append(path) or "0" * 32)
     assert cache.open(chunk) == chunk.path
     assert ChunkCache(cache.root).open(chunk) == chunk.path
     assert hashed == []
@@ -165,7 +167,8 @@ def test_the_sidecar_says_what_the_bytes_must_be(cache):
     chunk = put(cache)
     assert json.loads(sidecar_of(chunk).read_bytes()) == {
         "file": f"{KEY}.parquet",
-        "sha256": chunk.sha256,
+        "sha256": hashlib.sha256(b"rows").hexdigest(),
+        "checksum": xxhash.xxh3_128(b"rows").hexdigest(),
         "size_bytes": 4,
         "facts": {"num_rows": 4},
     }
