@@ -7,10 +7,11 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunesmith.errors import TunesmithError
-from tunesmith.tracking.config import TrackingConfig
+from tunesmith.tracking.config import SQLITE, TrackingConfig
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -81,15 +82,30 @@ def settle(write: Callable[[], object]) -> None:
 def _open(tracking: TrackingConfig) -> MlflowClient:
     from mlflow.tracking import MlflowClient
 
+    database = tracking.database()
     try:
         # Opening a SQLite file that is not there creates its tables, which two processes must not do at once.
         with exclusive(tracking):
+            if database is not None and not database.exists():
+                _create_database(database)
             client = MlflowClient(tracking_uri=tracking.uri, registry_uri=tracking.uri)
-            if tracking.database() is not None:
+            if database is not None:
                 client.search_registered_models(max_results=1)
     except OSError as error:
         raise TunesmithError(f"MLflow's store {tracking.public_uri()} cannot be opened: {error}") from error
     return client
+
+
+def _create_database(database: Path) -> None:
+    """Create MLflow's tables aside: its migrations, cut short by a kill, leave a file that they refuse ever after."""
+    from mlflow.tracking import MlflowClient
+
+    aside = database.with_name(f"{database.name}.new")
+    for leftover in (aside, aside.with_name(f"{aside.name}-journal")):
+        leftover.unlink(missing_ok=True)
+    uri = f"{SQLITE}{aside}"
+    MlflowClient(tracking_uri=uri, registry_uri=uri).search_registered_models(max_results=1)
+    aside.replace(database)
 
 
 def _check_reachable(tracking: TrackingConfig) -> None:

@@ -50,3 +50,35 @@ def test_mlflow_logs_nothing_to_the_screen(tracking, capfd):
         logging.getLogger("mlflow.store.db.utils").error("Detected something.")
         logging.getLogger("alembic.runtime").info("Running upgrade.")
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_database_whose_creation_was_killed_is_created_again(tmp_path):
+    tracking = TrackingConfig(uri=f"sqlite:///{tmp_path}/mlflow.db", experiment="a")
+    answer = subprocess.run(
+        [sys.executable, "-c", KILLED_IN_A_MIGRATION, tracking.uri], capture_output=True, timeout=60
+    )
+    assert (answer.returncode, answer.stderr) == (-9, b"")
+    with mlflow_client(tracking) as client:
+        assert client.search_experiments() != []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db", "mlflow.db.lock"]
+
+
+KILLED_IN_A_MIGRATION = """
+import os, signal, sys
+from alembic.runtime.migration import HeadMaintainer
+from tunesmith.tracking.client import mlflow_client
+from tunesmith.tracking.config import TrackingConfig
+
+note_step, num_steps = HeadMaintainer.update_to_step, 0
+
+def kill_before_the_step_is_noted(*arguments):
+    global num_steps
+    num_steps += 1
+    if num_steps == 65:
+        os.kill(os.getpid(), signal.SIGKILL)
+    note_step(*arguments)
+
+HeadMaintainer.update_to_step = kill_before_the_step_is_noted
+with mlflow_client(TrackingConfig(uri=sys.argv[1], experiment="a")):
+    pass
+"""

@@ -200,7 +200,8 @@ def test_every_option_has_an_effect(engine, tmp_path, make_job, train_here):
     }
     outcomes = set()
     for number, change in enumerate([{}, *({name: value} for name, value in changes.items())]):
-        job = make_job(tmp_path / str(number), engine=engine, **{"num_epochs": 2, "save_steps": 100, **change})
+        options = {"num_epochs": 2, "save_steps": 100, "precision": "fp32", **change}
+        job = make_job(tmp_path / str(number), engine=engine, **options)
         train_here(job)
         outcomes.add(result(job))
     assert len(outcomes) == len(changes) + 1
