@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import signal
 import subprocess
@@ -28,6 +29,13 @@ from tunesmith.training.spool import SpoolReader
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.1
+
+KEEP_MEMORY = {
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
+    "MALLOC_TOP_PAD_": str(1 << 28),
+}
+"""The C library keeps what a step frees for the next one: it would give it back, and every page come anew."""
 
 _MEMORY_ADVICE = (
     "Lower train.per_device_train_batch_size (train.gradient_accumulation_steps keeps the effective batch size), "
@@ -123,6 +131,7 @@ class _Attempt:
                 stdin=subprocess.PIPE,  # never written to: its end tells the process that we are gone
                 stdout=output,
                 stderr=output,
+                env={**KEEP_MEMORY, **os.environ},
                 cwd=PACKAGE_ROOT.parent,  # `-m` finds there the very package that this is
                 start_new_session=True,  # Ctrl-C reaches us alone
                 pass_fds=(lock,),

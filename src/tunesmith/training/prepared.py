@@ -14,6 +14,7 @@ import torch
 from tunesmith.features.batching import make_collator, read_features
 from tunesmith.kinds import find_kind
 from tunesmith.kinds.protocol import WINDOW
+from tunesmith.modeling.dropout import use_fast_dropout
 from tunesmith.modeling.load import build_model
 from tunesmith.training.job import Job
 from tunesmith.training.schedule import Schedule
@@ -133,6 +134,8 @@ def prepare(job: Job) -> Prepared:
     """
     train, validation = (_without_origins(read_features(job.features, split)) for split in ("train", "validation"))
     model = build_model(job.base, job.examples, job.labels, job.lora, job.train.seed)
+    if torch.accelerator.current_accelerator(check_available=True) is None:
+        use_fast_dropout(model)
     return Prepared(
         model=model,
         train=train,

@@ -1,0 +1,216 @@
+"""What training costs: a plain loop, the plain Trainer and both engines, on the same features, in turn.
+
+    python -m tests.benchmarks.training                      examples a second, on 800 movie reviews, three rounds
+    python -m tests.benchmarks.training --quality            an epoch each, with accuracy, over three seeds; an hour
+    python -m tests.benchmarks.training --recipe FILE ...    on the features of another recipe
+
+Each training is a process of its own. The plain ones are what the tutorials show: batches of 8 in any order, padded to
+the longest, fp32, AdamW with a rate that falls from 5e-5. Ours are what a recipe gets that asks for nothing but batches
+of 32 and the rate 1e-4.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+WAYS = ("plain loop", "plain Trainer", "our trainer", "our loop")
+NUM_EXAMPLES, NUM_ROUNDS = 800, 3
+PLAIN_BATCH, PLAIN_RATE = 8, 5e-5
+PEAK_SIZE = 2048
+"""Rows and columns of the matrices whose product is the measure of what the machine can do."""
+
+
+def encode_recipe(recipe: Any, store: Any) -> Any:
+    """The features of a recipe."""
+    from tunesmith.data.fetch import fetch
+    from tunesmith.data.snapshot import snapshot
+    from tunesmith.data.split import split
+    from tunesmith.features.encode import encode
+
+    rows = snapshot(fetch(recipe.data, store), recipe.data, recipe.examples, store)
+    splits = split(rows, recipe.split, recipe.examples, recipe.data.weights, store)
+    return encode(splits, recipe.examples, recipe.model, recipe.tokenize, store)
+
+
+def train_plainly(recipe: Any, features: Any, num_examples: int, seed: int, *, with_trainer: bool) -> dict[str, Any]:
+    """Train as the tutorials do; gives the seconds of the steps, and the model."""
+    import torch
+    from torch.utils.data import DataLoader
+    from transformers import (
+        AutoModelForSequenceClassification,
+        AutoTokenizer,
+        DataCollatorWithPadding,
+        Trainer,
+        TrainingArguments,
+        get_scheduler,
+    )
+
+    from tunesmith.features.batching import read_features
+    from tunesmith.modeling.base import find_base
+
+    torch.manual_seed(seed)
+    folder, labels = find_base(recipe.model).folder, features.facts["labels"]
+    train = read_features(features.folder, "train").shuffle(seed=seed).select(range(num_examples))
+    train = train.remove_columns([name for name in train.column_names if name not in ("input_ids", "labels")])
+    model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=len(labels), dtype=torch.float32)
+    collate = DataCollatorWithPadding(AutoTokenizer.from_pretrained(folder))
+    start = time.perf_counter()
+    if with_trainer:
+        with tempfile.TemporaryDirectory() as scratch:
+            arguments = TrainingArguments(
+                scratch,
+                num_train_epochs=1,
+                per_device_train_batch_size=PLAIN_BATCH,
+                learning_rate=PLAIN_RATE,
+                seed=seed,
+                save_strategy="no",
+                report_to="none",
+                disable_tqdm=True,
+            )
+            Trainer(model, arguments, train_dataset=train, data_collator=collate).train()
+        return {"seconds": time.perf_counter() - start, "model": model}
+    batches = DataLoader(train, batch_size=PLAIN_BATCH, shuffle=True, collate_fn=collate)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=PLAIN_RATE)
+    schedule = get_scheduler("linear", optimizer, num_warmup_steps=0, num_training_steps=len(batches))
+    model.train()
+    for batch in batches:
+        model(**batch).loss.backward()
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+    return {"seconds": time.perf_counter() - start, "model": model}
+
+
+def train_ours(recipe: Any, features: Any, num_examples: int, seed: int, store: Any, engine: str) -> dict[str, Any]:
+    """Train with one of our engines; gives the seconds of the steps, and the model."""
+    from tunesmith.modeling.base import find_base
+    from tunesmith.modeling.load import load_trained
+    from tunesmith.training.train import train
+
+    size = recipe.train.per_device_train_batch_size
+    changes = {"engine": engine, "seed": seed, "num_epochs": 1, "max_steps": -(-num_examples // size)}
+    candidate = train(features, recipe.examples, recipe.model, recipe.train.model_copy(update=changes), store)
+    base, labels = find_base(recipe.model).folder, tuple(features.facts["labels"])
+    seconds = min(num_examples, candidate.facts["num_steps"] * size) / candidate.facts["examples_per_second"]
+    return {"seconds": seconds, "model": load_trained(candidate.folder, base, recipe.examples, labels)}
+
+
+def run_way(way: str, file: Path, home: Path, num_examples: int, seed: int) -> dict[str, Any]:
+    """Train in one way here, and judge the result on the test split."""
+    from tunesmith.features.files import read_split
+    from tunesmith.recipe import Recipe
+    from tunesmith.store.folder import FolderStore
+
+    recipe, store = Recipe.load(file), FolderStore(home / "store")
+    features = encode_recipe(recipe, store)
+    num_examples = min(num_examples, features.facts["num_examples"]["train"])
+    runs: dict[str, Callable[[], dict[str, Any]]] = {
+        "plain loop": lambda: train_plainly(recipe, features, num_examples, seed, with_trainer=False),
+        "plain Trainer": lambda: train_plainly(recipe, features, num_examples, seed, with_trainer=True),
+    }
+    for engine in ("trainer", "loop"):
+        aside = FolderStore(Path(tempfile.mkdtemp(dir=home)))
+        runs[f"our {engine}"] = lambda engine=engine, aside=aside: train_ours(
+            recipe, features, num_examples, seed, aside, engine
+        )
+    done = runs[way]()
+    accuracy = measure_accuracy(done["model"], read_split(features.folder, "test"), features.facts["pad_token_id"])
+    lengths = read_split(features.folder, "train")["input_ids"].combine_chunks().value_lengths().to_numpy()
+    body = sum(p.numel() for name, p in done["model"].named_parameters() if p.ndim == 2 and "embedding" not in name)
+    return {
+        "examples": num_examples,
+        "seconds": done["seconds"],
+        "accuracy": accuracy,
+        "gflop": 6 * body * float(lengths.mean()) * num_examples / 1e9,
+    }
+
+
+def measure_accuracy(model: Any, test: Any, pad_token_id: int) -> float:
+    """The share of examples that a classifier gets right."""
+    import numpy as np
+
+    from tunesmith.evaluation.scoring import score
+    from tunesmith.kinds import text_classification
+
+    summary = score(model, test, text_classification, pad_token_id, batch_size=64, title="judging")  # type: ignore[arg-type]
+    return float(np.mean(summary["logits"].argmax(axis=1) == test["labels"].to_numpy()))
+
+
+def measure_peak() -> float:
+    """GFLOP a second of a product of large bf16 matrices."""
+    import torch
+
+    left = torch.randn(PEAK_SIZE, PEAK_SIZE).to(torch.bfloat16)
+    best = float("inf")
+    for _ in range(10):
+        start = time.perf_counter()
+        left @ left
+        best = min(best, time.perf_counter() - start)
+    return 2 * PEAK_SIZE**3 / best / 1e9
+
+
+def bench_training(file: Path | None, *, quality: bool) -> None:
+    """Print examples a second of each way, against the plain loop, and the share of the machine's peak."""
+    with tempfile.TemporaryDirectory() as scratch:
+        home = Path(scratch)
+        if file is None:
+            from tunesmith.samples.movie_reviews import fetch_snippets
+
+            shipped = ROOT / "deployments" / "recipes" / "movie_reviews"
+            for name in ("recipe.yaml", "labels.py"):
+                (home / name).write_bytes((shipped / name).read_bytes())
+            fetch_snippets(home / "snippets.tsv")
+            file = home / "recipe.yaml"
+        num_examples = sys.maxsize if quality else NUM_EXAMPLES
+        found: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
+        peaks = []
+        for seed in range(NUM_ROUNDS):
+            peaks.append(measure_peak())
+            for way, runs in found.items():
+                runs.append(_run(way, file, home, num_examples, seed))
+        _print(found, median(peaks), quality=quality)
+
+
+def _run(way: str, file: Path, home: Path, num_examples: int, seed: int) -> dict[str, Any]:
+    numbers = [str(num_examples), str(seed)]
+    command = [sys.executable, "-m", "tests.benchmarks.training", "--way", way, str(file), str(home), *numbers]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.stderr)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def _print(found: dict[str, list[dict[str, Any]]], peak: float, *, quality: bool) -> None:
+    rounds = len(found[WAYS[0]])
+    print(f"training, {found[WAYS[0]][0]['examples']:,} examples, {rounds} rounds; bf16 peak {peak:.0f} GFLOP/s")
+    for way, runs in found.items():
+        ratios = sorted(plain["seconds"] / run["seconds"] for plain, run in zip(found[WAYS[0]], runs, strict=True))
+        rate = median(run["examples"] / run["seconds"] for run in runs)
+        share = median(run["gflop"] / run["seconds"] for run in runs) / peak
+        line = f"  {way}: {rate:.1f} examples/s, {median(ratios):.2f}x ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+        line += f", {share:.0%} of the peak"
+        accuracies = ", ".join(f"{run['accuracy']:.4f}" for run in runs)
+        print(f"{line}, accuracy {accuracies}" if quality else line)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--way"]:
+        way, named, where, number, seed = sys.argv[2:]
+        print(json.dumps(run_way(way, Path(named), Path(where), int(number), int(seed))))
+    else:
+        parser = argparse.ArgumentParser()
+        parser.add_argument("--quality", action="store_true")
+        parser.add_argument("--recipe", type=Path)
+        asked = parser.parse_args()
+        bench_training(asked.recipe, quality=asked.quality)
