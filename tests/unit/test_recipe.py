@@ -286,7 +286,7 @@ def test_a_transform_with_the_same_name_as_its_column_is_found(mistakes):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("5", "10: model.lora.target_modules: 5 is a whole number; must be 'all-linear' or a list of texts"),
+        ("5", "10: model.lora.target_modules: 5 is a whole number; must be text or a list of texts"),
         ("[q, 3]", "10: model.lora.target_modules.1: 3 is a whole number; must be text; put it in quotes"),
     ],
 )

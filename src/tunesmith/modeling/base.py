@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
@@ -19,6 +19,9 @@ from tunesmith.section import NOT_IN_KEY, Section
 from tunesmith.store.keys import compute_key, file_sha256
 
 log = logging.getLogger(__name__)
+
+ALL_LINEAR = "all-linear"
+"""All linear layers but the output layer."""
 
 HUB_TIMEOUT_SECONDS = 5.0
 """How long the Hub may take to answer before it counts as unreachable."""
@@ -59,8 +62,13 @@ def _resolve_base(value: str, info: ValidationInfo) -> str:
 
 
 def _check_targets(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
-    if value != "all-linear" and (isinstance(value, str) or not value or "" in value):
-        raise ValueError("is neither 'all-linear' nor a list of names of linear layers")
+    if not value or (not isinstance(value, str) and "" in value):
+        raise ValueError("names no layer: write all-linear, a list of names, or a regular expression")
+    if isinstance(value, str):
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"is no regular expression ({error}); or write a list of names of linear layers") from None
     return value
 
 
@@ -71,10 +79,15 @@ class LoraConfig(Section):
     """Rank of the adapter: more can learn more, and takes more memory."""
     lora_alpha: int = Field(16, ge=1)
     """Scale of the adapter; its update is multiplied by lora_alpha / r."""
+    use_rslora: bool = False
+    """Multiply the update by lora_alpha / sqrt(r): at a high rank it learns as fast as at a low one."""
+    use_dora: bool = False
+    """DoRA: learn the norm of each weight's rows apart from their direction; learns more per rank, and takes longer."""
     lora_dropout: float = Field(0.0, ge=0.0, lt=1.0)
     """Fraction of the adapter's inputs that are dropped in training."""
-    target_modules: Annotated[Literal["all-linear"] | tuple[str, ...], AfterValidator(_check_targets)] = "all-linear"
-    """The layers that get an adapter: `all-linear`, or names such as `[q_proj, v_proj]`."""
+    target_modules: Annotated[str | tuple[str, ...], AfterValidator(_check_targets)] = ALL_LINEAR
+    """The layers that get an adapter: `all-linear`, names such as `[q_proj, v_proj]`, or a regular expression for whole
+    names, such as `.*layer\\.[0-3]\\..*(query|value)`."""
 
 
 class ModelConfig(Section):

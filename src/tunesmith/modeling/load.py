@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -11,7 +12,7 @@ from typing import Any
 from tunesmith.errors import ModelError
 from tunesmith.kinds import Examples, find_kind
 from tunesmith.kinds.protocol import AnyModel
-from tunesmith.modeling.base import LoraConfig, find_weights
+from tunesmith.modeling.base import ALL_LINEAR, LoraConfig, find_weights
 from tunesmith.modeling.quiet import quiet_libraries
 from tunesmith.modeling.tokenizer import OFFLINE, first_line, load_tokenizer, pad_token_id
 
@@ -126,9 +127,6 @@ def _check_weights(
 def _add_adapter(model: AnyModel, random_weights: set[str], examples: Examples, lora: LoraConfig) -> AnyModel:
     import peft
 
-    targets = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
-    if isinstance(targets, list):
-        _check_targets(model, targets)
     # What the base model does not have must be trained and saved with the adapter: peft itself does so for a head
     # called `classifier` or `score`, and would leave a random pooler behind.
     body = f"{model.base_model_prefix}."
@@ -138,23 +136,35 @@ def _add_adapter(model: AnyModel, random_weights: set[str], examples: Examples, 
         r=lora.r,
         lora_alpha=lora.lora_alpha,
         lora_dropout=lora.lora_dropout,
-        target_modules=targets,
+        use_rslora=lora.use_rslora,
+        use_dora=lora.use_dora,
+        target_modules=_find_targets(model, lora),
         task_type=find_kind(examples).PEFT_TASK_TYPE,
     )
     return peft.get_peft_model(model, config)
 
 
-def _check_targets(model: AnyModel, targets: Sequence[str]) -> None:
+def _find_targets(model: AnyModel, lora: LoraConfig) -> str | list[str]:
+    """What peft looks for: its word for all linear layers, the recipe's names, or those that an expression matches."""
+    if lora.target_modules == ALL_LINEAR:
+        return ALL_LINEAR
     linear = [name for name in _linear_layers(model) if name.startswith(f"{model.base_model_prefix}.")]
     valid = sorted({name.rpartition(".")[2] for name in linear})
-    for target in targets:
+    there_are = f"Its linear layers: {', '.join(valid)}; or write all-linear."
+    if isinstance(lora.target_modules, str):
+        found = [name for name in linear if re.fullmatch(lora.target_modules, name)]
+        if not found:
+            raise ModelError(
+                f"model.lora.target_modules: the regular expression {lora.target_modules!r} matches no linear layer; "
+                f"whole names are matched, such as {linear[0]!r}. {there_are}"
+            )
+        return found
+    for target in lora.target_modules:
         if not any(name == target or name.endswith(f".{target}") for name in linear):
             near = get_close_matches(target, valid, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise ModelError(
-                f"model.lora.target_modules: the model has no linear layer {target!r}.{hint} "
-                f"Its linear layers: {', '.join(valid)}; or write all-linear."
-            )
+            raise ModelError(f"model.lora.target_modules: the model has no linear layer {target!r}.{hint} {there_are}")
+    return list(lora.target_modules)
 
 
 def _linear_layers(model: AnyModel) -> list[str]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path
 
-from tunesmith.modeling.base import LoraConfig
+from tunesmith.errors import ModelError
+from tunesmith.modeling.base import ALL_LINEAR, LoraConfig
 
 WEIGHT_BYTES = 4
 TRAINED_BYTES = 16
@@ -29,10 +32,36 @@ def estimate_training_bytes(folder: Path, lora: LoraConfig | None) -> int:
     return num_parameters * WEIGHT_BYTES + sum(lora.r * sum(shape) for shape in adapted) * TRAINED_BYTES
 
 
+def check_targets(folder: Path, lora: LoraConfig) -> None:
+    """Refuse an adapter for layers that the base model has not: seen from its files, before anything is loaded.
+
+    Raises:
+        ModelError: A name or the expression of `target_modules` fits no weight.
+    """
+    matrices = [name for name, shape in _read_shapes(folder) if len(shape) == 2 and name.endswith(".weight")]
+    asked = [lora.target_modules] if isinstance(lora.target_modules, str) else [(name,) for name in lora.target_modules]
+    for target in asked:
+        alone = lora.model_copy(update={"target_modules": target})
+        if not matrices or any(_is_target(name, alone) for name in matrices):
+            continue
+        names = sorted({name.removesuffix(".weight").rpartition(".")[2] for name in matrices if "embed" not in name})
+        named = repr(target if isinstance(target, str) else target[0])
+        near = get_close_matches(named.strip("'"), names, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ModelError(
+            f"model.lora.target_modules: {folder} has no layer {named}.{hint} Its matrices are called "
+            f"{', '.join(names)}. Write all-linear, a list of names, or a regular expression for whole names, such as "
+            f"'.*{names[0]}'."
+        )
+
+
 def _is_target(name: str, lora: LoraConfig) -> bool:
     module = name.removesuffix(".weight")
-    if lora.target_modules == "all-linear":
+    if lora.target_modules == ALL_LINEAR:
         return "embed" not in module
+    if isinstance(lora.target_modules, str):
+        # The file may name a layer without the name of the model's body in front.
+        return re.search(f"(?:{lora.target_modules})$", module) is not None
     return any(module == target or module.endswith(f".{target}") for target in lora.target_modules)
 
 

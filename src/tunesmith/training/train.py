@@ -12,6 +12,7 @@ from tunesmith.data.sources import DataConfig
 from tunesmith.data.split_config import SplitConfig
 from tunesmith.kinds import Examples, kind_module
 from tunesmith.modeling.base import ModelConfig, find_base
+from tunesmith.modeling.memory import check_targets
 from tunesmith.store.derivation import Derivation, compose_ingredients
 from tunesmith.store.folder import FolderStore
 from tunesmith.store.ref import Facts, Ref
@@ -63,9 +64,11 @@ def derive_train(
         stream: Where the training examples come from, when the data is streamed.
 
     Raises:
-        ModelError: There is no such base model.
+        ModelError: There is no such base model, or it has none of the layers that the adapter is for.
     """
     base = find_base(model)
+    if model.lora is not None:
+        check_targets(base.folder, model.lora)
     asked, code = _describe_stream(stream, train)
     ingredients = compose_ingredients(
         config={

@@ -55,7 +55,7 @@ def test_a_revision_of_what_is_not_on_the_hub_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", [{"r": 0}, {"lora_alpha": 0}, {"lora_dropout": 1.0}, {"target_modules": ()}, {"target_modules": "query"}]
+    "fields", [{"r": 0}, {"lora_alpha": 0}, {"lora_dropout": 1.0}, {"target_modules": ()}, {"target_modules": "(query"}]
 )
 def test_an_adapter_that_cannot_be_trained_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):

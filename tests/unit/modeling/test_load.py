@@ -111,6 +111,32 @@ def test_a_layer_that_is_not_there_is_refused_with_those_that_are(bert: Path, na
         build_model(bert, CLASSES, LABELS, LoraConfig(target_modules=("query", name)), 0)
 
 
+def test_an_expression_chooses_among_the_whole_names_of_linear_layers(bert: Path) -> None:
+    model = build_model(bert, CLASSES, LABELS, LoraConfig(target_modules=r".*layer\.0\..*(query|value|dropout)"), 0)
+    adapted = {
+        name.split(".lora_")[0].partition(".layer.")[2] for name, _ in model.named_parameters() if "lora_" in name
+    }
+    assert adapted == {"0.attention.self.query", "0.attention.self.value"}
+
+
+def test_an_expression_that_matches_no_linear_layer_is_refused_with_an_example(bert: Path) -> None:
+    with pytest.raises(ModelError, match=r"'query' matches no linear layer; whole names .* 'bert\.encoder\.layer\.0\."):
+        build_model(bert, CLASSES, LABELS, LoraConfig(target_modules="query"), 0)
+
+
+@pytest.mark.parametrize("lora", [LoraConfig(r=4, use_rslora=True), LoraConfig(r=4, use_dora=True)])
+def test_kinds_of_adapters_load_as_they_were_and_differ_from_the_plain_one(
+    bert: Path, tmp_path: Path, lora: LoraConfig
+) -> None:
+    model = nudge(build_model(bert, CLASSES, LABELS, lora, seed=9))
+    plain = nudge(build_model(bert, CLASSES, LABELS, LoraConfig(r=4), seed=9))
+    assert not torch.allclose(logits(model), logits(plain), atol=1e-4)
+    model.save_pretrained(tmp_path / "adapter")
+    loaded = load_trained(tmp_path, bert, CLASSES, LABELS)
+    assert torch.equal(logits(loaded), logits(model))
+    assert torch.allclose(logits(merge(loaded)), logits(model), atol=1e-5)
+
+
 def test_a_causal_model_without_padding_token_gets_one_for_classification_too(llama: Path) -> None:
     model = build_model(llama, CLASSES, LABELS, None, 0).eval()
     assert model.config.pad_token_id == pad_token_id(load_tokenizer(llama)) == 1

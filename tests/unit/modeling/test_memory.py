@@ -1,8 +1,11 @@
 """Memory of a training, from the shapes of the weights alone."""
 
+import pytest
+
 from tiny_models import WORDS, make_bert
+from tunesmith.errors import ModelError
 from tunesmith.modeling.base import LoraConfig
-from tunesmith.modeling.memory import estimate_training_bytes
+from tunesmith.modeling.memory import check_targets, estimate_training_bytes
 
 
 def test_full_training_takes_sixteen_bytes_a_parameter(tmp_path):
@@ -21,3 +24,23 @@ def test_an_adapter_takes_its_own_parameters_and_the_frozen_weights(tmp_path):
     query_only = LoraConfig(r=4, target_modules=("query",))
     assert estimate_training_bytes(folder, query_only) == num_parameters * 4 + 4 * (32 + 32) * 16
     assert estimate_training_bytes(folder, LoraConfig(r=4)) > estimate_training_bytes(folder, query_only)
+
+
+@pytest.mark.parametrize("targets", ["all-linear", ("query", "self.value"), r"encoder\.layer\.0\..*query", ".*key"])
+def test_layers_that_the_files_have_pass(bert, targets):
+    check_targets(bert, LoraConfig(target_modules=targets))
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        (
+            ("query", "valeu"),
+            r"has no layer 'valeu'\. Did you mean 'value'\? Its matrices are called dense, key",
+        ),
+        (r"layer\.7\..*", r"has no layer 'layer.*regular expression for whole names, such as '\.\*dense'"),
+    ],
+)
+def test_layers_that_no_file_has_are_refused_before_anything_is_loaded(bert, targets, message):
+    with pytest.raises(ModelError, match=message):
+        check_targets(bert, LoraConfig(target_modules=targets))
