@@ -129,6 +129,7 @@ def find_conflicts(recipe: object) -> list[tuple[Place, str]]:
     return [
         *_find_metric_conflict(section_of(recipe, "evaluate").get("primary_metric"), kind, list(module.METRICS)),
         *_find_overflow_conflict(section_of(recipe, "tokenize"), kind, cuts_texts=module.CUTS_TEXTS),
+        *_find_weights_conflict(recipe, kind, has_labels="labels" in examples.model_fields),
         *find_streaming_conflicts(recipe, needs_labels="labels" in examples.model_fields),
     ]
 
@@ -147,6 +148,19 @@ def _find_overflow_conflict(tokenize: Mapping[str, Any], kind: object, *, cuts_t
         return []
     text = f"{tokenize['on_overflow']} has no effect on {kind}, which cuts no text short; remove it"
     return [(("tokenize", "on_overflow"), text)]
+
+
+def _find_weights_conflict(recipe: object, kind: object, *, has_labels: bool) -> list[tuple[Place, str]]:
+    weights, place = section_of(recipe, "train").get("class_weights"), ("train", "class_weights")
+    if weights is None:
+        return []
+    if not has_labels:
+        return [(place, f"has no effect on {kind}, which has no labels; remove it")]
+    labels = section_of(recipe, "examples").get("labels")
+    if not isinstance(weights, Mapping) or not isinstance(labels, list):
+        return []
+    unknown = [name for name in weights if name not in labels]
+    return [((*place, name), f"is none of examples.labels ({', '.join(map(str, labels))})") for name in unknown]
 
 
 def _find_examples(kind: object) -> type[Section] | None:

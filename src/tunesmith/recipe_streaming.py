@@ -81,6 +81,8 @@ def _find_in_train(train: Mapping[str, Any]) -> Iterable[Conflict]:
         yield ("train", "max_steps"), "needed with data.streaming: the steps of the training, as a stream has no end"
     if train.get("validation_steps") is None:
         yield ("train", "validation_steps"), "needed with data.streaming: the steps between two validations"
+    if train.get("class_weights") == "balanced":
+        yield ("train", "class_weights"), f"balanced counts all rows, and {TOGETHER}; write a weight for each label"
 
 
 def section_of(values: object, name: str) -> Mapping[str, Any]:

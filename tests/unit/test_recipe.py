@@ -295,6 +295,33 @@ def test_a_word_or_a_list_is_one_choice_and_one_line(mistakes, value, message):
     assert found.startswith(message)
 
 
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ("5", "11: train.class_weights: 5 is a whole number"),
+        ("balance", "11: train.class_weights: balance is not known; must be 'balanced' or a mapping; did you mean"),
+        ("{good: 0}", "11: train.class_weights.good: "),
+        ("{good: .inf}", "11: train.class_weights.good: "),
+    ],
+)
+def test_class_weights_that_cannot_be_are_refused(mistakes, weights, message):
+    (found,) = mistakes(with_train(f"class_weights: {weights}"))
+    assert found.startswith(message)
+
+
+def test_a_class_weight_for_no_label_is_refused(mistakes):
+    labelled = with_train("class_weights: {god: 2.0, bad: 1.5}").replace(
+        "label: label", "label: label\n  labels: [bad, good]"
+    )
+    assert mistakes(labelled) == ["12: train.class_weights.god: is none of examples.labels (bad, good)"]
+
+
+def test_class_weights_without_labels_are_refused(mistakes):
+    text = with_train("class_weights: balanced").replace("text-classification", "text-generation")
+    (found,) = mistakes(text.replace("  label: label\n", ""))
+    assert found == "10: train.class_weights: has no effect on text-generation, which has no labels; remove it"
+
+
 def test_what_a_section_checks_by_itself_comes_with_its_line(mistakes):
     (found,) = mistakes(GOOD + "split:\n  validation_fraction: 0.5\n  test_fraction: 0.6\n")
     assert found.startswith("12: split.test_fraction: ")

@@ -49,6 +49,7 @@ def test_a_recipe_may_stream(load):
         ("drop_null: [text]", "shuffle: {}", "7: data.transforms.0: shuffle looks at all rows"),
         ("drop_null: [text]", "drop_duplicates: [text]", "7: data.transforms.0: drop_duplicates looks at all"),
         ("drop_null: [text]", "sample: {num_rows: 3}", "7: data.transforms.0: sample looks at all rows"),
+        ("  max_steps", "  class_weights: balanced\n  max_steps", "10: train.class_weights: balanced counts all rows"),
         ("model:", "split: {stratify: label}\nmodel:", "8: split.stratify: not with data.streaming"),
         ("model:", "split: {leakage: {policy: drop}}\nmodel:", "8: split.leakage.policy: drop looks at all rows"),
         (

@@ -34,6 +34,10 @@ class TrainConfig(Section):
     """How the learning rate goes on after the warmup: to 0 in a line or a half cosine, or not at all."""
     max_grad_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     """Gradients are scaled down to at most this norm, before each step."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """The share of each label that is spread evenly over all classes, or words; the validation loss stays without."""
+    class_weights: Literal["balanced"] | dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None = None
+    """How much an example counts by its label: `{rare: 5.0}`, others 1, or `balanced`: all labels together alike."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`bf16` computes in bfloat16 where that is safe, on fp32 weights; `auto` does so where a device is good at it."""
     group_by_length: bool = True

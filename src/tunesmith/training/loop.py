@@ -21,7 +21,7 @@ from tunesmith.training.randomness import load_randomness, save_randomness
 from tunesmith.training.reporter import Progress, Reporter
 from tunesmith.training.rows import epoch_row, step_row
 from tunesmith.training.trained import Trained
-from tunesmith.training.validation import compute_validation_loss, count_targets
+from tunesmith.training.validation import compute_validation_loss
 
 WEIGHTS, OPTIMIZER, SCHEDULER, RANDOMNESS = "weights.safetensors", "optimizer.pt", "scheduler.pt", "randomness.pt"
 
@@ -94,12 +94,13 @@ class _Loop:
         return Trained(model, self.seconds_before + self.reporter.seconds)
 
     def _take_step(self, step: Step) -> None:
-        num_targets = torch.stack([count_targets(batch) for batch in step.batches]).sum()
+        weights = [self.prepared.loss.weigh(batch) for batch in step.batches]
+        whole = torch.stack(weights).sum()
         losses = []
-        for batch in step.batches:
+        for batch, weight in zip(step.batches, weights, strict=True):
             inputs = {name: values.to(self.device, non_blocking=True) for name, values in batch.items()}
             # The mean over the step's targets, not over its micro-batches: accumulation does not change the gradient.
-            loss = self.model(**inputs).loss * (count_targets(batch) / num_targets)
+            loss = self.prepared.loss.compute(self.model, inputs) * (weight / whole)
             self.accelerator.backward(loss)
             losses.append(loss.detach())
         grad_norm = self.accelerator.clip_grad_norm_(self.parameters, self.config.max_grad_norm)

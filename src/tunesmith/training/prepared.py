@@ -17,6 +17,7 @@ from tunesmith.kinds.protocol import WINDOW
 from tunesmith.modeling.dropout import use_fast_dropout
 from tunesmith.modeling.load import build_model
 from tunesmith.training.job import Job
+from tunesmith.training.loss import Loss, find_class_weights
 from tunesmith.training.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ class Prepared:
     validation: datasets.Dataset
     collate: Collator
     schedule: Schedule
+    loss: Loss
     stream: BatchStream | None = None
 
     def steps(self, epoch: int, first_step: int) -> Iterator[Step]:
@@ -142,8 +144,15 @@ def prepare(job: Job) -> Prepared:
         validation=validation,
         collate=make_collator(find_kind(job.examples), job.pad_token_id),
         schedule=Schedule(job.train, find_lengths(train)),
+        loss=Loss(job.train, _find_class_weights(job, train)),
         stream=_open_stream(job),
     )
+
+
+def _find_class_weights(job: Job, train: datasets.Dataset) -> torch.Tensor | None:
+    if job.train.class_weights is None:
+        return None
+    return find_class_weights(job.train.class_weights, job.labels, train.data.column("labels").to_numpy())
 
 
 def _open_stream(job: Job) -> BatchStream | None:

@@ -19,7 +19,7 @@ from tunesmith.training.reporter import Progress, Reporter
 from tunesmith.training.rows import epoch_row, step_row
 from tunesmith.training.schedule import Schedule
 from tunesmith.training.trained import Trained
-from tunesmith.training.validation import compute_validation_loss, count_targets
+from tunesmith.training.validation import compute_validation_loss
 
 TRAINER_FOLDER = "aside/trainer"
 """Where the Trainer writes, below the work folder."""
@@ -234,11 +234,11 @@ class _MeteredTrainer(Trainer):
         return prepared
 
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> Any:
-        """The micro-batches of a step, and how many targets they have together."""
+        """The micro-batches of a step, and what their targets weigh together."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         if self._streamed is not None and self._streamed.step is not None:
             self._bookkeeping.place = self._streamed.step.place
-        return batches, torch.stack([count_targets(batch) for batch in batches]).sum()
+        return batches, torch.stack([self._prepared.loss.weigh(batch) for batch in batches]).sum()
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -248,9 +248,8 @@ class _MeteredTrainer(Trainer):
         The Trainer's own loss of a classification model is too large by the factor gradient_accumulation_steps, and so
         is its gradient: the model takes `num_items_in_batch`, and ignores it.
         """
-        outputs = model(**inputs)
-        loss = outputs.loss * (count_targets(inputs) / num_items_in_batch)
-        return (loss, outputs) if return_outputs else loss
+        loss = self._prepared.loss
+        return loss.compute(model, inputs) * (loss.weigh(inputs) / num_items_in_batch)
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """A micro-batch, forward and backward."""

@@ -8,17 +8,9 @@ from typing import Any
 import torch
 
 from tunesmith.errors import Preempted, TrainingError
-from tunesmith.training.prepared import Batch, Prepared
+from tunesmith.training.loss import IGNORED, find_targets
+from tunesmith.training.prepared import Prepared
 from tunesmith.training.reporter import Reporter
-
-
-def count_targets(batch: Batch) -> torch.Tensor:
-    """What the mean loss of a batch is a mean over: labels, or tokens to predict.
-
-    A causal model predicts each token but the first of a row; -100 marks padding.
-    """
-    labels = batch["labels"]
-    return (labels if labels.ndim == 1 else labels[:, 1:]).ne(-100).sum()
 
 
 def compute_validation_loss(
@@ -49,7 +41,7 @@ def compute_validation_loss(
                 raise Preempted("stopped in the middle of the validation")
             batch = prepared.validation_batch(rows)
             loss = model(**{name: values.to(device) for name, values in batch.items()}).loss
-            targets = int(count_targets(batch))
+            targets = int(find_targets(batch["labels"]).ne(IGNORED).sum())
             total += float(loss) * targets
             num_targets += targets
     model.train()

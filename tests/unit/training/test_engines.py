@@ -78,6 +78,7 @@ def step_of(folder):
         pytest.param({"generation": True}, id="generation"),
         pytest.param({"lora": True, "generation": True, "gradient_accumulation_steps": 2}, id="accumulation"),
         pytest.param({"precision": "bf16", "group_by_length": False, "lr_scheduler_type": "cosine"}, id="bf16"),
+        pytest.param({"label_smoothing": 0.1, "class_weights": "balanced"}, id="weighted"),
     ],
 )
 def test_a_training_killed_again_and_again_ends_with_the_same_weights_and_rows(
@@ -193,6 +194,8 @@ def test_every_option_has_an_effect(engine, tmp_path, make_job, train_here):
         "warmup_fraction": 0.5,
         "lr_scheduler_type": "constant",
         "max_grad_norm": 0.01,
+        "label_smoothing": 0.2,
+        "class_weights": {"good": 3.0},
         "precision": "bf16",
         "group_by_length": False,
         "seed": 1,

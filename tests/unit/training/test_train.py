@@ -41,8 +41,8 @@ def test_a_training_that_was_killed_in_every_way_ends_with_the_same_weights_and_
 
 
 def test_a_user_s_mistake_that_the_process_meets_comes_back_as_such(tmp_path, features, bert):
-    model = ModelConfig(base=str(bert), lora=LoraConfig(target_modules=("querry",)))
-    with pytest.raises(ModelError, match=r"no linear layer 'querry'.*Did you mean 'query'"):
+    model = ModelConfig(base=str(bert), lora=LoraConfig(target_modules=("word_embeddings",)))
+    with pytest.raises(ModelError, match=r"no linear layer 'word_embeddings'.*Its linear layers: dense, key"):
         train(features, CLASSIFICATION, model, TrainConfig(), FolderStore(tmp_path))
 
 
