@@ -28,6 +28,8 @@ FACTS: dict[str, dict[str, Any]] = {
     "train": {
         "num_steps": 1234,
         "num_epochs": 2,
+        "stopped_early": False,
+        "kept_step": None,
         "examples_per_second": 88.13,
         "train_loss": 0.25,
         "validation_loss": 0.5,

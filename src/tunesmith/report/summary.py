@@ -79,6 +79,10 @@ class RunSummary(BaseModel):
     """Optimizer steps of the training."""
     num_epochs: float
     """Epochs of the training."""
+    stopped_early: bool
+    """Whether the training ended because the validation loss fell no more."""
+    kept_step: int | None
+    """The step of the lowest validation loss, whose model the candidate is; None where it is that of the last step."""
     weights_sha256: str
     """The sha256 of the trained weights, or of the adapter."""
     resumed_from_step: int | None
@@ -88,7 +92,7 @@ class RunSummary(BaseModel):
     train_loss: float | None
     """The last training loss."""
     validation_loss: float | None
-    """The last validation loss."""
+    """The validation loss of the candidate."""
     num_test_examples: int
     """Test examples that the metrics are over."""
     metrics: dict[str, float]
@@ -154,6 +158,8 @@ def summarize_run(name: str, refs: Iterable[Ref]) -> RunSummary:
         lost_token_fraction=encoded["lost_token_fraction"],
         num_steps=train["num_steps"],
         num_epochs=train["num_epochs"],
+        stopped_early=train["stopped_early"],
+        kept_step=train["kept_step"],
         weights_sha256=train["weights_sha256"],
         resumed_from_step=train["resumed_from_step"],
         examples_per_second=train["examples_per_second"],
@@ -179,9 +185,11 @@ def summarize_run(name: str, refs: Iterable[Ref]) -> RunSummary:
 
 
 def describe_steps(summary: RunSummary) -> str:
-    """How long the training was, such as `200 steps (0.787 epochs)`."""
+    """How long the training was, such as `200 steps (0.787 epochs)`, and which of its models the candidate is."""
     epochs = "1 epoch" if summary.num_epochs == 1 else f"{summary.num_epochs:.3g} epochs"
-    return f"{summary.num_steps:,} steps ({epochs})"
+    end = ", stopped early" if summary.stopped_early else ""
+    kept = "" if summary.kept_step is None else f", kept the model of step {summary.kept_step:,}, the best one"
+    return f"{summary.num_steps:,} steps ({epochs}){end}{kept}"
 
 
 def _summarize_stage(ref: Ref) -> StageSummary:

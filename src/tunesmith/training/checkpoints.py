@@ -10,14 +10,16 @@ from __future__ import annotations
 import logging
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from tunesmith.errors import TrainingError
 from tunesmith.store.sealed import find_damage, publish, seal
+from tunesmith.training.best import Best
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +45,10 @@ class Position(BaseModel):
     """Losses that no row has yet told, in full precision."""
     stream: dict[str, Any] | None = None
     """Behind which batch of a stream it stands."""
+    best: Best = Best()
+    """Which validation was the best."""
+    kept_step: int | None = None
+    """The step of a checkpoint that this one needs, because its model may be the result."""
 
 
 def read_position(checkpoint: Path) -> Position:
@@ -59,10 +65,13 @@ class Checkpoints:
         self._aside = work / "aside"
 
     def find_newest(self) -> Path | None:
-        """The newest checkpoint of which every byte is as sealed; damaged ones are set aside."""
+        """The newest checkpoint of which every byte is as sealed; damaged ones are set aside.
+
+        One whose best model is gone or damaged is set aside, too: going on from there could not end as it should.
+        """
         shutil.rmtree(self._aside, ignore_errors=True)
         for folder in reversed(self._all()):
-            damage = find_damage(folder)
+            damage = find_damage(folder) or self._find_damage_of_kept(folder)
             if damage is None:
                 return folder
             target = self._damaged / f"{folder.name}-{uuid.uuid4().hex[:8]}"
@@ -70,6 +79,21 @@ class Checkpoints:
             folder.rename(target)
             log.warning("train: checkpoint %s: %s; set aside in %s, using an older one", folder.name, damage, target)
         return None
+
+    def find_step(self, step: int) -> Path:
+        """The checkpoint of a step, whose bytes are verified.
+
+        Raises:
+            TrainingError: It is gone or damaged.
+        """
+        folder = self._at(step)
+        damage = find_damage(folder)
+        if damage is not None:
+            raise TrainingError(
+                f"the checkpoint with the best model, {folder}, cannot be used: {damage}. Run again: training goes on "
+                "from an older checkpoint."
+            )
+        return folder
 
     @contextmanager
     def write(self, position: Position, spool: Path, *, engine_folder: Path | None = None) -> Iterator[Path]:
@@ -85,18 +109,34 @@ class Checkpoints:
         (folder / POSITION).write_text(position.model_dump_json(indent=1), encoding="utf-8")
         shutil.copyfile(spool, folder / SPOOL)
         seal(folder, {"step": position.step})
-        final = self._folder / f"step-{position.step:08d}"
+        final = self._at(position.step)
         if final.exists():
             self._delete(final)
         publish(folder, final)
         for old in self._all()[:-NUM_KEPT]:
-            self._delete(old)
+            if old not in self._kept_by(self._all()[-NUM_KEPT:]):
+                self._delete(old)
 
     def new_aside(self) -> Path:
         """A new, empty folder for what is not yet visible."""
         folder = self._aside / uuid.uuid4().hex
         folder.mkdir(parents=True)
         return folder
+
+    def _find_damage_of_kept(self, folder: Path) -> str | None:
+        kept_step = read_position(folder).kept_step
+        if kept_step is None or self._at(kept_step) == folder:
+            return None
+        damage = find_damage(self._at(kept_step))
+        return None if damage is None else f"the best model, of step {kept_step}: {damage}"
+
+    def _kept_by(self, folders: Sequence[Path]) -> set[Path]:
+        """The checkpoints that others need; what is damaged needs none."""
+        steps = {read_position(folder).kept_step for folder in folders if (folder / POSITION).exists()}
+        return {self._at(step) for step in steps if step is not None}
+
+    def _at(self, step: int) -> Path:
+        return self._folder / f"step-{step:08d}"
 
     def _all(self) -> list[Path]:
         return sorted(self._folder.glob("step-*"))

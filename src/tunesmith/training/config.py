@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tunesmith.section import NOT_IN_KEY, Section
 
@@ -34,6 +34,10 @@ class TrainConfig(Section):
     """How the learning rate goes on after the warmup: to 0 in a line or a half cosine, or not at all."""
     max_grad_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     """Gradients are scaled down to at most this norm, before each step."""
+    load_best_model_at_end: bool = False
+    """Whether the result is the model of the validation with the lowest loss, and not that of the last step."""
+    early_stopping_patience: Annotated[int, Field(ge=1)] | None = None
+    """Stop after so many validations in a row without a lower loss; the result is the model of the lowest."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """The share of each label that is spread evenly over all classes, or words; the validation loss stays without."""
     class_weights: Literal["balanced"] | dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None = None
@@ -48,3 +52,15 @@ class TrainConfig(Section):
     """Steps between checkpoints; one more is written at the end of each epoch."""
     logging_steps: Annotated[int, Field(ge=1)] = 10
     """Steps between two rows of training metrics."""
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the result is the model of the lowest validation loss."""
+        return self.load_best_model_at_end or self.early_stopping_patience is not None
+
+    @model_validator(mode="after")
+    def _validates_more_than_once(self) -> Self:
+        if self.keeps_best and self.num_epochs == 1 and self.validation_steps is None:
+            name = "early_stopping_patience" if self.early_stopping_patience is not None else "load_best_model_at_end"
+            raise ValueError(f"{name} has no effect on a single validation: raise num_epochs, or remove it")
+        return self

@@ -12,6 +12,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from tunesmith.errors import Preempted
+from tunesmith.training.best import Best
 from tunesmith.training.checkpoints import SPOOL, Checkpoints, Position, read_position
 from tunesmith.training.job import Job
 from tunesmith.training.meter import LossMeter, MeteredStep
@@ -60,6 +61,7 @@ class _Loop:
         self.epoch = 0.0
         self.place: dict[str, Any] | None = None
         self.num_validated_epochs = 0
+        self.best = Best()
         self.seconds_before = 0.0
 
     def begin(self) -> None:
@@ -82,16 +84,21 @@ class _Loop:
         """Take all the steps that are left."""
         self.model.train()
         for epoch in range(self.num_validated_epochs, self.schedule.num_epochs):
+            if self.best.should_stop(self.config):
+                break
             for step in self.prepared.steps(epoch, self.step):
                 self._take_step(step)
                 self._after_step()
             self._end_epoch()
 
     def finish(self) -> Trained:
-        """The trained model."""
+        """The trained model: that of the last step, or the best."""
         self.prepared.close()
+        kept_step = self.best.step_to_keep(self.config)
+        if kept_step not in (None, self.step):
+            self._load_weights(self.checkpoints.find_step(kept_step))
         model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
-        return Trained(model, self.seconds_before + self.reporter.seconds)
+        return Trained(model, self.seconds_before + self.reporter.seconds, self.best)
 
     def _take_step(self, step: Step) -> None:
         weights = [self.prepared.loss.weigh(batch) for batch in step.batches]
@@ -130,6 +137,7 @@ class _Loop:
             self._stop()
         self.reporter.log(epoch_row(self.step, self.epoch, self.meter.take_epoch(), validation_loss))
         self.num_validated_epochs += 1
+        self.best = self.best.after(self.step, validation_loss)
         self._save()
 
     def _stop(self) -> None:
@@ -144,6 +152,8 @@ class _Loop:
             seconds=self.seconds_before + self.reporter.seconds,
             meter=self.meter.state(),
             stream=self.place,
+            best=self.best,
+            kept_step=self.best.step_to_keep(self.config),
         )
         with self.checkpoints.write(position, self.job.spool) as folder:
             save_file(_changing_tensors(self.prepared.model), folder / WEIGHTS)
@@ -152,17 +162,20 @@ class _Loop:
             save_randomness(folder / RANDOMNESS)
         self.reporter.enter("training")
 
-    def _restore(self, folder: Path) -> None:
+    def _load_weights(self, folder: Path) -> None:
         saved = load_file(folder / WEIGHTS)
         with torch.no_grad():
             for name, tensor in _changing_tensors(self.prepared.model).items():
                 tensor.copy_(saved[name])
+
+    def _restore(self, folder: Path) -> None:
+        self._load_weights(folder)
         self.optimizer.load_state_dict(torch.load(folder / OPTIMIZER, map_location=self.device, weights_only=True))
         self.scheduler.load_state_dict(torch.load(folder / SCHEDULER, weights_only=True))
         load_randomness(folder / RANDOMNESS)
         position = read_position(folder)
         self.step, self.num_validated_epochs = position.step, position.num_validated_epochs
-        self.place = position.stream
+        self.place, self.best = position.stream, position.best
         self.epoch = self.step / self.schedule.steps_per_epoch if self.place is None else self.place["epoch"]
         self.prepared.resume(self.place)
         self.seconds_before = position.seconds

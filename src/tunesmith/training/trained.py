@@ -12,6 +12,7 @@ from typing import Any
 
 from tunesmith.modeling.load import count_parameters
 from tunesmith.store.sealed import publish, seal
+from tunesmith.training.best import Best
 from tunesmith.training.checkpoints import Checkpoints
 from tunesmith.training.job import Job
 from tunesmith.training.reporter import Progress
@@ -25,10 +26,12 @@ class Trained:
     Attributes:
         model: The model, unwrapped.
         seconds: How long its training took, over all attempts.
+        best: Which of its validations was the best.
     """
 
     model: Any
     seconds: float
+    best: Best
 
 
 def save_result(job: Job, trained: Trained, progress: Progress) -> None:
@@ -64,12 +67,14 @@ def _find_facts(job: Job, trained: Trained, progress: Progress) -> dict[str, Any
     for row in SpoolReader(job.spool).read():
         last.update(row["metrics"])
     return {
-        "num_steps": progress.num_steps,
+        "num_steps": progress.step,
         "num_epochs": round(progress.epoch, 3),
         "num_parameters": num_parameters,
         "num_trainable_parameters": num_trainable,
         "train_loss": last["train/epoch_loss"],
-        "validation_loss": last["validation/loss"],
+        "validation_loss": trained.best.loss if job.train.keeps_best else last["validation/loss"],
+        "kept_step": trained.best.step_to_keep(job.train),
+        "stopped_early": trained.best.should_stop(job.train) and progress.step < progress.num_steps,
         "training_seconds": round(trained.seconds, 3),
         "examples_per_second": round(progress.num_examples / progress.seconds, 2) if progress.seconds else 0.0,
         "resumed_from_step": progress.first_step if job.checkpoint is not None else None,

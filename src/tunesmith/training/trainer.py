@@ -52,9 +52,14 @@ def run(job: Job, reporter: Reporter) -> Trained:
         num_epochs=prepared.schedule.num_epochs if prepared.stream is None else 0,
     )
     reporter.begin(progress, None if job.checkpoint is None else job.checkpoint / SPOOL)
-    trainer.train(resume_from_checkpoint=None if job.checkpoint is None else str(job.checkpoint))
+    if not bookkeeping.best.should_stop(job.train):
+        trainer.train(resume_from_checkpoint=None if job.checkpoint is None else str(job.checkpoint))
     prepared.close()
-    return Trained(trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False), bookkeeping.seconds)
+    kept_step = bookkeeping.best.step_to_keep(job.train)
+    if kept_step is not None:
+        trainer.load_kept(kept_step)
+    model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    return Trained(model, bookkeeping.seconds, bookkeeping.best)
 
 
 def _arguments(job: Job, schedule: Schedule, precision: Precision, device: torch.device) -> TrainingArguments:
@@ -136,7 +141,7 @@ class _Bookkeeping(TrainerCallback):
         self.job, self.schedule, self.reporter = job, schedule, reporter
         self.checkpoints = Checkpoints(job.work)
         self.meter = LossMeter()
-        self.num_validated_epochs = position.num_validated_epochs
+        self.num_validated_epochs, self.best = position.num_validated_epochs, position.best
         self.seconds_before = position.seconds
         self.losses: list[torch.Tensor] = []
         self.grad_norm = torch.zeros(())
@@ -184,6 +189,7 @@ class _Bookkeeping(TrainerCallback):
         """Write an epoch's row."""
         self.reporter.log(epoch_row(step, self.find_epoch(step), self.meter.take_epoch(), validation_loss))
         self.num_validated_epochs += 1
+        self.best = self.best.after(step, validation_loss)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Seal the folder that the Trainer has just written, and stop if asked to."""
@@ -194,6 +200,8 @@ class _Bookkeeping(TrainerCallback):
             seconds=self.seconds,
             meter=self.meter.state(),
             stream=self.place,
+            best=self.best,
+            kept_step=self.best.step_to_keep(self.job.train),
         )
         written = self.job.work / TRAINER_FOLDER / f"checkpoint-{state.global_step}"
         with self.checkpoints.write(position, self.job.spool, engine_folder=written):
@@ -265,7 +273,13 @@ class _MeteredTrainer(Trainer):
             self.model, self._prepared, self.args.device, self._bookkeeping.reporter, may_stop=False
         )
         self._bookkeeping.end_validation(self.state.global_step, loss)
+        self.control.should_training_stop |= self._bookkeeping.best.should_stop(self._prepared.schedule.config)
         return {}
+
+    def load_kept(self, step: int) -> None:
+        """Go to the model of a step, unless that is where training ended: then nothing was saved."""
+        if step != self.state.global_step:
+            self._load_from_checkpoint(str(self._bookkeeping.checkpoints.find_step(step)))
 
     def _clip_grad_norm(self, model: Any) -> Any:
         self._bookkeeping.grad_norm = super()._clip_grad_norm(model)  # type: ignore[no-untyped-call]  # transformers' own

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
 
 from finished_run import FACTS, make_refs
-from tunesmith.report.summary import RunSummary, summarize_run
+from tunesmith.report.summary import RunSummary, describe_steps, summarize_run
 
 
 @pytest.fixture
@@ -25,6 +27,21 @@ def test_the_summary_survives_json_and_cannot_be_changed(summary: RunSummary) ->
     assert RunSummary.model_validate_json(summary.model_dump_json()) == summary
     with pytest.raises(ValidationError, match="frozen"):
         summary.version = "4"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, "1,234 steps (2 epochs)"),
+        ({"num_epochs": 1, "kept_step": 617}, "1,234 steps (1 epoch), kept the model of step 617, the best one"),
+        (
+            {"kept_step": 1000, "stopped_early": True},
+            "1,234 steps (2 epochs), stopped early, kept the model of step 1,000, the best one",
+        ),
+    ],
+)
+def test_the_summary_tells_how_training_ended(changes: dict[str, Any], told: str) -> None:
+    assert describe_steps(summarize_run("snippets", make_refs(train=changes))) == told
 
 
 def test_a_missing_stage_is_an_error_and_not_a_gap() -> None:

@@ -270,3 +270,76 @@ def test_a_trained_model_loads_with_its_tokenizer(tmp_path, make_job, train_here
     model = AutoModelForSequenceClassification.from_pretrained(job.result / "model")
     assert model.config.id2label == {0: "bad", 1: "good"}
     assert AutoTokenizer.from_pretrained(job.result / "model")("w1 w2")["input_ids"]
+
+
+STEADY = {"num_epochs": 6, "learning_rate": 2e-2, "lr_scheduler_type": "constant", "warmup_fraction": 0.0, "seed": 1}
+"""With this rate the validation loss is lowest in an epoch before the last, and a shorter training begins the same."""
+
+
+def validations(job):
+    return {row["step"]: row["metrics"]["validation/loss"] for row in rows(job) if "validation/loss" in row["metrics"]}
+
+
+def facts(job):
+    return read_manifest(job.result).header["facts"]
+
+
+@ENGINES
+@pytest.mark.parametrize("lora", [False, True])
+def test_the_result_is_the_model_of_the_lowest_validation_loss(engine, lora, tmp_path, make_job, train_here):
+    job = make_job(tmp_path / "best", engine=engine, lora=lora, load_best_model_at_end=True, **STEADY)
+    train_here(job)
+    losses = validations(job)
+    best = min(losses, key=losses.get)
+    assert best < max(losses) == 90
+    assert (facts(job)["kept_step"], facts(job)["validation_loss"]) == (best, losses[best])
+    assert facts(job)["stopped_early"] is False
+    shorter = make_job(tmp_path / "shorter", engine=engine, lora=lora, **{**STEADY, "max_steps": best})
+    train_here(shorter)
+    assert facts(job)["weights_sha256"] == facts(shorter)["weights_sha256"]
+
+
+@ENGINES
+def test_training_stops_when_the_validation_loss_falls_no_more(engine, tmp_path, make_job, train_here):
+    job = make_job(tmp_path, engine=engine, early_stopping_patience=2, **{**STEADY, "num_epochs": 30})
+    train_here(job)
+    losses = validations(job)
+    best = min(losses, key=losses.get)
+    assert [*losses][-1] == best + 2 * 15 < 30 * 15
+    assert facts(job)["stopped_early"] is True
+    assert (facts(job)["kept_step"], facts(job)["num_steps"]) == (best, best + 2 * 15)
+
+
+@ENGINES
+def test_a_training_that_stops_early_ends_the_same_however_it_was_killed(engine, tmp_path, make_job, train_here):
+    options = {"engine": engine, "early_stopping_patience": 2, **STEADY, "num_epochs": 30}
+    whole = make_job(tmp_path / "whole", **options)
+    train_here(whole)
+    last = facts(whole)["num_steps"]
+    job = make_job(tmp_path / "killed", **options)
+    for step in (last - 20, last - 14, last - 1):
+        with pytest.raises(Killed):
+            train_here(job, killed_after(step))
+    train_here(job)
+    assert result(job) == result(whole)
+    (tmp_path / "again").mkdir()  # as if killed between the last save and the result
+    again = make_job(tmp_path / "again", **options)
+    (again.work / "checkpoints").symlink_to(job.work / "checkpoints")
+    train_here(again)
+    assert result(again) == result(whole)
+
+
+@ENGINES
+def test_a_damaged_best_model_sends_training_back(engine, tmp_path, make_job, train_here, caplog):
+    options = {"engine": engine, "early_stopping_patience": 2, **STEADY, "num_epochs": 30}
+    whole = make_job(tmp_path / "whole", **options)
+    train_here(whole)
+    best, last = facts(whole)["kept_step"], facts(whole)["num_steps"]
+    job = make_job(tmp_path / "damaged", **options)
+    with pytest.raises(Killed):
+        train_here(job, killed_after(last - 1))
+    weights = next((job.work / "checkpoints" / f"step-{best:08d}").glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    train_here(job)
+    assert f"the best model, of step {best}" in caplog.text
+    assert result(job) == result(whole)
