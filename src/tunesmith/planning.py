@@ -25,7 +25,7 @@ from tunesmith.store.folder import FolderStore
 from tunesmith.store.ref import Ref
 from tunesmith.tracking.record import RecipeRecord
 from tunesmith.tracking.register import derive_register
-from tunesmith.training.config import TrainConfig
+from tunesmith.training.config import STATE_BYTES, TrainConfig
 from tunesmith.training.schedule import Schedule
 from tunesmith.training.train import StreamInput, derive_train
 
@@ -134,7 +134,9 @@ def plan(recipe: Recipe, record: RecipeRecord) -> Plan:
         num_rows=splits.facts.get("num_rows") or _count_rows(rows, recipe, store),
         num_steps=_count_steps(features, recipe.train),
         stream=_describe_stream(snapshot, recipe.train),
-        training_bytes=estimate_training_bytes(find_base(recipe.model).folder, recipe.model.lora),
+        training_bytes=estimate_training_bytes(
+            find_base(recipe.model).folder, recipe.model.lora, STATE_BYTES[recipe.train.optimizer]
+        ),
     )
 
 

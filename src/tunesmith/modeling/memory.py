@@ -12,24 +12,25 @@ from pathlib import Path
 from tunesmith.errors import ModelError
 from tunesmith.modeling.base import ALL_LINEAR, LoraConfig
 
-WEIGHT_BYTES = 4
-TRAINED_BYTES = 16
-"""A trained parameter: fp32 weight, gradient and AdamW's two moments, 4 bytes each."""
+WEIGHT_BYTES = GRADIENT_BYTES = 4
+"""Both are in fp32."""
 
 
-def estimate_training_bytes(folder: Path, lora: LoraConfig | None) -> int:
+def estimate_training_bytes(folder: Path, lora: LoraConfig | None, state_bytes: int) -> int:
     """Weights, gradients and optimizer state of a training, in bytes.
 
     Args:
         folder: The base model's folder.
         lora: The adapter that is trained instead of the weights, if any.
+        state_bytes: What the optimizer keeps of each trained parameter.
     """
+    trained_bytes = WEIGHT_BYTES + GRADIENT_BYTES + state_bytes
     shapes = dict(_read_shapes(folder))
     num_parameters = sum(math.prod(shape) for shape in shapes.values())
     if lora is None:
-        return num_parameters * TRAINED_BYTES
+        return num_parameters * trained_bytes
     adapted = [shape for name, shape in shapes.items() if len(shape) == 2 and _is_target(name, lora)]
-    return num_parameters * WEIGHT_BYTES + sum(lora.r * sum(shape) for shape in adapted) * TRAINED_BYTES
+    return num_parameters * WEIGHT_BYTES + sum(lora.r * sum(shape) for shape in adapted) * trained_bytes
 
 
 def check_targets(folder: Path, lora: LoraConfig) -> None:

@@ -8,6 +8,9 @@ from pydantic import Field, model_validator
 
 from tunesmith.section import NOT_IN_KEY, Section
 
+STATE_BYTES = {"adamw": 8, "adafactor": 0, "sgd": 4}
+"""What an optimizer keeps of each trained parameter, in bytes: of Adafactor's rows and columns, nothing to speak of."""
+
 
 class TrainConfig(Section):
     """How a base model is fine-tuned. Both engines use every field."""
@@ -24,10 +27,12 @@ class TrainConfig(Section):
     """Examples of one micro-batch, on each device; validation uses the same."""
     gradient_accumulation_steps: Annotated[int, Field(ge=1)] = 1
     """Micro-batches of one step. The effective batch size is this times `per_device_train_batch_size`."""
+    optimizer: Literal["adamw", "adafactor", "sgd"] = "adamw"
+    """AdamW keeps two numbers for each weight, `sgd` one (Nesterov momentum 0.9), `adafactor` a row and a column."""
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 5e-5
     """The highest learning rate, reached when the warmup ends."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
-    """AdamW's weight decay; biases and normalization weights are exempt."""
+    """How much each step shrinks the weights; biases and normalization weights are exempt."""
     warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """The fraction of all steps in which the learning rate rises from 0."""
     lr_scheduler_type: Literal["linear", "cosine", "constant"] = "linear"

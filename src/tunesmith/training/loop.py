@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from accelerate import Accelerator, PartialState
 from safetensors.torch import load_file, save_file
-from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from tunesmith.errors import Preempted
@@ -16,6 +15,7 @@ from tunesmith.training.best import Best
 from tunesmith.training.checkpoints import SPOOL, Checkpoints, Position, read_position
 from tunesmith.training.job import Job
 from tunesmith.training.meter import LossMeter, MeteredStep
+from tunesmith.training.optimizer import build_optimizer
 from tunesmith.training.precision import choose_precision
 from tunesmith.training.prepared import Prepared, Step, prepare, seed_everything
 from tunesmith.training.randomness import load_randomness, save_randomness
@@ -50,8 +50,7 @@ class _Loop:
         self.device = PartialState().device
         self.precision = choose_precision(self.config.precision, self.device)
         self.accelerator = Accelerator(mixed_precision="bf16" if self.precision == "bf16" else "no")
-        groups = _parameter_groups(prepared.model, self.config.weight_decay)
-        optimizer = AdamW(groups, self.config.learning_rate, fused=True)
+        optimizer = build_optimizer(prepared.model, self.config)
         self.model, self.optimizer = self.accelerator.prepare(prepared.model, optimizer)
         self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.scheduler = LambdaLR(optimizer, self.schedule.learning_rate_factor)
@@ -180,15 +179,6 @@ class _Loop:
         self.prepared.resume(self.place)
         self.seconds_before = position.seconds
         self.meter.restore(position.meter)
-
-
-def _parameter_groups(model: Any, weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices decay; vectors, which are the biases and the normalization weights, do not."""
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return [
-        {"params": [parameter for parameter in trainable if parameter.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [parameter for parameter in trainable if parameter.ndim < 2], "weight_decay": 0.0},
-    ]
 
 
 def _changing_tensors(model: Any) -> dict[str, torch.Tensor]:

@@ -13,6 +13,7 @@ from tunesmith.errors import Preempted
 from tunesmith.training.checkpoints import SPOOL, Checkpoints, Position, read_position
 from tunesmith.training.job import Job
 from tunesmith.training.meter import LossMeter, MeteredStep
+from tunesmith.training.optimizer import build_optimizer
 from tunesmith.training.precision import Precision, choose_precision
 from tunesmith.training.prepared import Batch, Prepared, Step, prepare
 from tunesmith.training.reporter import Progress, Reporter
@@ -70,13 +71,11 @@ def _arguments(job: Job, schedule: Schedule, precision: Precision, device: torch
         per_device_train_batch_size=config.per_device_train_batch_size,
         gradient_accumulation_steps=config.gradient_accumulation_steps,
         learning_rate=config.learning_rate,
-        weight_decay=config.weight_decay,
         warmup_steps=schedule.num_warmup_steps,
         lr_scheduler_type="constant_with_warmup"
         if config.lr_scheduler_type == "constant"
         else config.lr_scheduler_type,
         max_grad_norm=config.max_grad_norm,
-        optim="adamw_torch_fused",
         bf16=precision == "bf16",
         seed=config.seed,
         use_cpu=device.type == "cpu",
@@ -226,6 +225,12 @@ class _MeteredTrainer(Trainer):
         self._bookkeeping = bookkeeping
         self._streamed = None if prepared.stream is None else _StreamedBatches(prepared, bookkeeping.first_step)
         self.loss_is_scaled_for_ga = True
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """The recipe's optimizer, as the other engine has it."""
+        if self.optimizer is None:
+            self.optimizer = build_optimizer(self.model, self._prepared.schedule.config)
+        return self.optimizer
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The schedule's batches, or those of the stream."""

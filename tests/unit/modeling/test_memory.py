@@ -13,7 +13,8 @@ def test_full_training_takes_sixteen_bytes_a_parameter(tmp_path):
 
     folder = make_bert(tmp_path / "bert", WORDS)
     num_parameters = sum(p.numel() for p in AutoModel.from_pretrained(folder).parameters())
-    assert estimate_training_bytes(folder, None) == num_parameters * 16
+    assert estimate_training_bytes(folder, None, 8) == num_parameters * 16
+    assert estimate_training_bytes(folder, None, 0) == num_parameters * 8
 
 
 def test_an_adapter_takes_its_own_parameters_and_the_frozen_weights(tmp_path):
@@ -22,8 +23,8 @@ def test_an_adapter_takes_its_own_parameters_and_the_frozen_weights(tmp_path):
     folder = make_bert(tmp_path / "bert", WORDS)
     num_parameters = sum(p.numel() for p in AutoModel.from_pretrained(folder).parameters())
     query_only = LoraConfig(r=4, target_modules=("query",))
-    assert estimate_training_bytes(folder, query_only) == num_parameters * 4 + 4 * (32 + 32) * 16
-    assert estimate_training_bytes(folder, LoraConfig(r=4)) > estimate_training_bytes(folder, query_only)
+    assert estimate_training_bytes(folder, query_only, 8) == num_parameters * 4 + 4 * (32 + 32) * 16
+    assert estimate_training_bytes(folder, LoraConfig(r=4), 8) > estimate_training_bytes(folder, query_only, 8)
 
 
 @pytest.mark.parametrize("targets", ["all-linear", ("query", "self.value"), r"encoder\.layer\.0\..*query", ".*key"])

@@ -78,7 +78,7 @@ def step_of(folder):
         pytest.param({"generation": True}, id="generation"),
         pytest.param({"lora": True, "generation": True, "gradient_accumulation_steps": 2}, id="accumulation"),
         pytest.param({"precision": "bf16", "group_by_length": False, "lr_scheduler_type": "cosine"}, id="bf16"),
-        pytest.param({"label_smoothing": 0.1, "class_weights": "balanced"}, id="weighted"),
+        pytest.param({"label_smoothing": 0.1, "class_weights": "balanced", "optimizer": "adafactor"}, id="weighted"),
     ],
 )
 def test_a_training_killed_again_and_again_ends_with_the_same_weights_and_rows(
@@ -156,6 +156,8 @@ def test_a_damaged_checkpoint_is_set_aside_and_an_older_one_used(engine, fault, 
         {"generation": True, "gradient_accumulation_steps": 2},
         {"lr_scheduler_type": "constant", "weight_decay": 0.5, "max_grad_norm": 0.1, "max_steps": 7},
         {"lr_scheduler_type": "cosine", "warmup_fraction": 0.0, "group_by_length": False, "seed": 3},
+        {"optimizer": "sgd", "label_smoothing": 0.1, "class_weights": {"bad": 2.0}, "gradient_accumulation_steps": 3},
+        {"optimizer": "adafactor", "load_best_model_at_end": True},
     ],
 )
 def test_both_engines_train_the_same_weights_where_there_is_no_dropout(
@@ -191,6 +193,7 @@ def test_every_option_has_an_effect(engine, tmp_path, make_job, train_here):
         "gradient_accumulation_steps": 2,
         "learning_rate": 2e-3,
         "weight_decay": 0.5,
+        "optimizer": "adafactor",
         "warmup_fraction": 0.5,
         "lr_scheduler_type": "constant",
         "max_grad_norm": 0.01,

@@ -1,0 +1,30 @@
+"""The optimizers, the same in both engines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch.optim import SGD, Adafactor, AdamW, Optimizer
+
+from tunesmith.training.config import TrainConfig
+
+MOMENTUM = 0.9
+
+
+def build_optimizer(model: Any, config: TrainConfig) -> Optimizer:
+    """The recipe's optimizer for what is trained of a model.
+
+    Matrices decay; vectors, which are the biases and the normalization weights, do not.
+    """
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups: list[dict[str, Any]] = [
+        {"params": [parameter for parameter in trained if parameter.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [parameter for parameter in trained if parameter.ndim < 2], "weight_decay": 0.0},
+    ]
+    match config.optimizer:
+        case "adamw":
+            return AdamW(groups, config.learning_rate, fused=True)
+        case "adafactor":
+            return Adafactor(groups, config.learning_rate)
+        case "sgd":
+            return SGD(groups, config.learning_rate, momentum=MOMENTUM, nesterov=True, fused=True)
