@@ -71,9 +71,11 @@ def find_similar_pairs(columns: Sequence[pa.Array], members: SetArray, *, thresh
     keys = search.signatures.view(np.uint64)
     num_bands = keys.shape[1]
     for band in range(num_bands):
+        own = np.ascontiguousarray(keys[:, band])
+        shared = _find_shared(own)
         # Sorted by the next band too, the most similar texts of a bucket stand next to each other.
-        order = np.lexsort((keys[:, (band + 1) % num_bands], keys[:, band]))
-        for left, right in _pair_neighbors(keys[order, band], order):
+        order = shared[np.lexsort((keys[shared, (band + 1) % num_bands], own[shared]))]
+        for left, right in _pair_neighbors(own[order], order):
             search.compare(left, right)
     return search.pairs()
 
@@ -207,6 +209,13 @@ class _Search:
         has_enough = self._num_partners[touched] >= ENOUGH_PARTNERS
         has_enough |= (self._num_comparisons[touched] >= ENOUGH_COMPARISONS)[:, None]
         self._served[touched] = np.packbits(has_enough, axis=1, bitorder="little")[:, 0]
+
+
+def _find_shared(keys: Any) -> IntArray:
+    """The positions of keys that stand at another position, too; in most buckets there is one text."""
+    ordered = np.sort(keys)
+    places: IntArray = np.flatnonzero(_is_in(keys, np.unique(ordered[1:][ordered[1:] == ordered[:-1]])))
+    return places
 
 
 def _pair_neighbors(keys: IntArray, order: IntArray) -> Iterator[tuple[IntArray, IntArray]]:
