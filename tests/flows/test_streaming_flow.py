@@ -65,3 +65,21 @@ def test_the_course_s_streaming_with_a_shuffle_buffer_is_a_recipe(recipe, capsys
     assert cached(other_buffer) == ["snapshot", "split", "encode"]
     other_engine = run(recipe, "train.engine=trainer")
     assert cached(other_engine)[:3] == ["snapshot", "split", "encode"]
+
+
+def test_what_the_contract_refuses_of_a_stream_while_it_trains_can_be_looked_at(recipe, capsys):
+    limit = "{type: text, max_length: 60, unit: characters}"
+    contract = f"  contract: {{columns: {{text: {limit}}}, max_quarantined_fraction: 0.9}}\nsplit:"
+    recipe.write_text(COURSE.replace("split:", contract))
+    run(recipe)
+    capsys.readouterr()
+    assert main(["data", "quarantine", str(recipe), "--json", "--rows", "2000"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["num_rows"] == sum(shown["reasons"].values()) == len(shown["rows"]) > 0
+    assert all(row["reasons"] == [*shown["reasons"]] for row in shown["rows"])
+    for row in shown["rows"]:
+        assert len(row["row"]["text"]) > 60
+        assert (row["file"].startswith("abstracts-"), row["line"] > 0) == (True, True)
+    assert main(["data", "quarantine", str(recipe), "--out", str(recipe.parent / "refused.csv")]) == 0
+    assert "all that the contract refused of the stream" in (told := capsys.readouterr().out)
+    assert f"wrote {shown['num_rows']:,} rows" in told

@@ -40,7 +40,8 @@ def command(
     """List the rows of RECIPE_OR_SNAPSHOT that the contract refuses: reasons with counts first, then file and line.
 
     RECIPE_OR_SNAPSHOT is a recipe's file, or 6 or more digits of the key of a snapshot or a quarantine. Where the
-    contract stopped a run there is no snapshot, and the recipe names the rows that stopped it.
+    contract stopped a run there is no snapshot, and the recipe names the rows that stopped it. Of a recipe that
+    streams, they are the rows that its newest training was refused; before there is one, those of the sample.
     """
     _check_target(out, overwrite)
     (place,) = open_place([named], overrides, store)
@@ -66,9 +67,18 @@ def command(
 
 
 def _find(place: Place, named: str) -> Version | None:
-    from tunesmith.data.versions import QUARANTINE, find_by_key, find_quarantine, find_refused
+    from tunesmith.data.versions import (
+        QUARANTINE,
+        find_by_key,
+        find_quarantine,
+        find_refused,
+        find_refused_of_stream,
+    )
 
     if place.recipe is not None:
+        of_stream = None if place.recipe.data.streaming is None else find_refused_of_stream(place.store)
+        if of_stream is not None:
+            return of_stream
         try:
             version = place.now
         except CallError:
@@ -91,10 +101,12 @@ def _read_rows(found: Version, limit: int) -> list[dict[str, Any]]:
 def _batches(found: Version) -> Any:
     import pyarrow.parquet as pq
 
-    from tunesmith.data.quarantine import ROWS
+    from tunesmith.data.quarantine import ROWS, STREAMED_ROWS
     from tunesmith.data.verified import Verified
+    from tunesmith.data.versions import TRAIN
 
-    with pq.ParquetFile(Verified(found.ref).open(ROWS)) as parquet:
+    name = STREAMED_ROWS if found.ref.kind == TRAIN else ROWS
+    with pq.ParquetFile(Verified(found.ref).open(name)) as parquet:
         yield from parquet.iter_batches(BATCH_ROWS)
 
 

@@ -218,7 +218,7 @@ def _find_shared(keys: Any) -> IntArray:
     return places
 
 
-def _pair_neighbors(keys: IntArray, order: IntArray) -> Iterator[tuple[IntArray, IntArray]]:
+def _pair_neighbors(keys: Any, order: IntArray) -> Iterator[tuple[IntArray, IntArray]]:
     """Pairs of texts with equal keys, the nearest first; `order` sorts `keys`, and is what is paired."""
     places = np.arange(len(keys))
     for distances in DISTANCES:

@@ -28,6 +28,8 @@ from tunesmith.store.keys import compute_key
 from tunesmith.store.ref import Facts, Ref
 
 ROWS = "rows.parquet"
+STREAMED_ROWS = "quarantine.parquet"
+"""The same in a train artifact: what the contract refused of the stream that was trained on."""
 SCHEMA = pa.schema([("file", pa.string()), ("line", pa.int64()), ("reasons", pa.string()), ("row", pa.string())])
 SEPARATOR = "; "
 

@@ -16,7 +16,7 @@ from tunesmith.store.folder import FolderStore, Request
 from tunesmith.store.keys import KEY_LENGTH, canonical_json
 from tunesmith.store.ref import Facts, Ref
 
-SNAPSHOT, SPLIT, QUARANTINE = "snapshot", "split", "quarantine"
+SNAPSHOT, SPLIT, QUARANTINE, TRAIN = "snapshot", "split", "quarantine", "train"
 MIN_DIGITS = 6
 """How many digits of a key are enough to mean it."""
 MAX_CANDIDATES = 10
@@ -185,6 +185,21 @@ def find_quarantine(store: FolderStore, version: Version) -> Version | None:
     """The quarantine of a snapshot; None where the contract refused no row."""
     key = _quarantine_key(version.ref.facts)
     return None if key is None else find_by_key(store, key, QUARANTINE)
+
+
+def find_refused_of_stream(store: FolderStore) -> Version | None:
+    """What the contract refused while a recipe's newest training read its stream.
+
+    Returns:
+        None where there was no training on a stream yet, or it refused no row.
+    """
+    requests = [request for request in store.list_requests(TRAIN) if request.recipe == store.recipe]
+    trained = _open_first(store, requests[:1])
+    refused = {} if trained is None else trained.ref.facts.get("quarantine", {})
+    if trained is None or not refused.get("num_rows"):
+        return None
+    note = "all that the contract refused of the stream while it was trained on"
+    return replace(trained, ref=trained.ref.model_copy(update={"facts": refused}), note=note)
 
 
 def find_columns(snapshot: Version) -> tuple[tuple[str, ...], tuple[str, ...]]:

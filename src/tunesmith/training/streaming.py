@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from tunesmith.data.files import SourceFile
 from tunesmith.data.partition import ROW_ID, name_rows
-from tunesmith.data.quarantine import SCHEMA, SEPARATOR
+from tunesmith.data.quarantine import SCHEMA, SEPARATOR, STREAMED_ROWS
 from tunesmith.data.rows import hash_rows
 from tunesmith.data.sources import DataConfig
 from tunesmith.data.split_config import SplitConfig
@@ -35,9 +35,6 @@ from tunesmith.modeling.tokenizer import load_tokenizer, make_encoder
 from tunesmith.training.config import TrainConfig
 from tunesmith.training.job import Job
 from tunesmith.training.prepared import StreamedBatch
-
-REFUSED = "quarantine.parquet"
-"""The file of a result with the rows that the contract refused; see `data.quarantine.SCHEMA`."""
 
 Encode = Callable[[pa.Table], pa.Table]
 """Rows -> the features of their examples, without their origins."""
@@ -202,6 +199,6 @@ def keep_refused(job: Job, folder: Path) -> dict[str, Any]:
     """
     refused = pa.concat_tables([SCHEMA.empty_table(), *StreamQuarantine(job.quarantine).tables()])
     if refused.num_rows:
-        pq.write_table(refused, folder / REFUSED, compression="zstd")
+        pq.write_table(refused, folder / STREAMED_ROWS, compression="zstd")
     reasons = Counter(reason for text in refused["reasons"].to_pylist() for reason in text.split(SEPARATOR))
     return {"quarantine": {"num_rows": refused.num_rows, "reasons": dict(reasons)}}
