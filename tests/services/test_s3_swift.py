@@ -18,10 +18,15 @@ from fault_proxy import fault_proxy
 from swift_s3 import ACCESS_KEY, REGION, SECRET_KEY, swift_s3
 
 from tunesmith.data.fetch import fetch
+from tunesmith.data.files import SourceFile
 from tunesmith.data.snapshot import snapshot
 from tunesmith.data.sources import DataConfig
+from tunesmith.data.split_config import SplitConfig
+from tunesmith.data.stream import RowStream, StreamOrder, describe_stream
+from tunesmith.data.stream_rows import StreamConfig
 from tunesmith.errors import DataError, StoreError, TunesmithError
 from tunesmith.kinds.text_classification import TextClassification
+from tunesmith.kinds.text_generation import TextGeneration
 from tunesmith.store import s3_reading, s3_writing
 from tunesmith.store.derivation import Derivation, compose_ingredients
 from tunesmith.store.folder import FolderStore
@@ -230,6 +235,37 @@ def test_the_same_rows_from_the_disk_and_from_s3_in_every_format_are_one_snapsho
         assert proxy.counts.total() > proxy.counts["none"]
     assert len(keys) == 6
     assert len(set(keys)) == 1
+
+
+def test_a_stream_of_more_objects_than_find_room_is_that_of_files_in_the_same_order(server, client, bucket, tmp_path):
+    rng, here = random.Random(5), tmp_path / "here"
+    here.mkdir()
+    for shard in range(10):
+        texts = [f"{shard} {row} {rng.randbytes(300).hex()}" for row in range(200)]
+        content = gzip.compress("".join(json.dumps({"text": text}) + "\n" for text in texts).encode(), mtime=0)
+        (here / f"{shard}.jsonl.gz").write_bytes(content)
+        client.put(f"{bucket}/{shard}.jsonl.gz", content)
+    room = sum(path.stat().st_size for path in here.iterdir()) // 4
+    examples = TextGeneration(kind="text-generation", text="text")
+
+    def read(files: str, **source: object) -> list[str]:
+        streaming = {"shuffle_buffer": 300, "max_copied_bytes": room}
+        section = {"sources": [{"files": [files], **source}], "streaming": streaming}
+        data = DataConfig.model_validate_json(json.dumps(section), context={"folder": here})
+        config = StreamConfig(data, examples, SplitConfig())
+        fetched = fetch(data, FolderStore(tmp_path / "store"))
+        found = [SourceFile.from_json(file) for file in fetched.facts["files"]]
+        stream = RowStream(describe_stream(found, config), config, StreamOrder("train", 300), tmp_path / "refused")
+        return [text for table in stream for text in table["text"].to_pylist()]
+
+    local = read(str(here / "*.jsonl.gz"))
+    with fault_proxy(server, share=0.1, seed=4, faults=("unavailable", "truncated", "wrong")) as proxy:
+        remote = read(f"{bucket}/*.jsonl.gz", s3={"endpoint_url": proxy.url, "region": REGION})
+        assert proxy.counts.total() > proxy.counts["none"]
+    assert len(local) > 1000
+    assert remote == local
+    copies = [*(tmp_path / "store" / "fetched" / "s3" / "streamed").glob("*/*.gz")]
+    assert sum(path.stat().st_size for path in copies) <= room
 
 
 def test_a_client_leaves_no_warning_behind(server, bucket):

@@ -15,6 +15,7 @@ from typing import BinaryIO, NoReturn, cast
 import pyarrow as pa
 
 from tunesmith.data.files import SourceFile
+from tunesmith.data.remote_copies import open_file
 from tunesmith.errors import DataError
 from tunesmith.store.keys import file_sha256
 
@@ -147,7 +148,7 @@ def open_contents(file: SourceFile) -> Iterator[tuple[BinaryIO, int]]:
         DataError: The file cannot be read, is damaged, or has changed since it was found.
     """
     try:
-        with file.path.open("rb") as raw:
+        with open_file(file) as raw:
             before = os.fstat(raw.fileno())
             _check_unchanged(file, before)
             with _decompress(file, raw) as stream:

@@ -14,7 +14,7 @@ from tunesmith.data.assumptions import describe_assumptions
 from tunesmith.data.files import SourceFile, check_one_format, find_local_files, tell_apart
 from tunesmith.data.hub import find_hub_files
 from tunesmith.data.prefixes import hash_prefix
-from tunesmith.data.s3_files import find_s3_files
+from tunesmith.data.s3_files import find_s3_files, find_streamed_s3_files
 from tunesmith.data.sources import DataConfig, FilesSource, HubSource, Source
 from tunesmith.data.sql import run_query
 from tunesmith.errors import DataError
@@ -47,10 +47,11 @@ def fetch(data: DataConfig, store: FolderStore, environ: Mapping[str, str] | Non
     """
     start, folder = time.perf_counter(), store.root / FETCHED
     environ = os.environ if environ is None else environ
+    room_bytes = None if data.streaming is None else data.streaming.max_copied_bytes
     found: list[SourceFile] = []
     assumed: list[str] = []
     for index, source in enumerate(data.sources):
-        stamped = [replace(_stamp(file), source=index) for file in _find_files(source, folder, environ)]
+        stamped = [replace(_stamp(file), source=index) for file in _find_files(source, folder, environ, room_bytes)]
         check_one_format(stamped)
         assumed += [_with_name(text, source) for text in describe_assumptions(source, stamped)]
         found += stamped
@@ -70,12 +71,16 @@ def fetch(data: DataConfig, store: FolderStore, environ: Mapping[str, str] | Non
     )
 
 
-def _find_files(source: Source, folder: Path, environ: Mapping[str, str]) -> Iterator[SourceFile]:
+def _find_files(
+    source: Source, folder: Path, environ: Mapping[str, str], room_bytes: int | None
+) -> Iterator[SourceFile]:
     match source:
         case FilesSource():
             client = S3Client(source.s3 or S3Config())
             for name in source.files:
-                if is_s3_uri(name):
+                if is_s3_uri(name) and room_bytes is not None:
+                    yield from find_streamed_s3_files(name, source, client, folder / "s3", room_bytes)
+                elif is_s3_uri(name):
                     yield from find_s3_files(name, source, client, folder / "s3")
                 else:
                     yield from find_local_files([name], source)
@@ -89,6 +94,8 @@ def _find_files(source: Source, folder: Path, environ: Mapping[str, str]) -> Ite
 
 def _stamp(file: SourceFile) -> SourceFile:
     """A file with its hash, and how it looked when that was computed."""
+    if file.remote is not None:
+        return file
     try:
         before = file.path.stat()
         sha256 = file.sha256 or hash_prefix(file.path)

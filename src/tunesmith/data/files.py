@@ -21,9 +21,31 @@ from tunesmith.data.reader_options import (
     find_idle_options,
 )
 from tunesmith.errors import DataError
+from tunesmith.store.keys import file_sha256
 
 ROW_FORMATS = ("json", "parquet", "arrow")
 """Formats in which a row has a number of its own, and no line."""
+
+
+@dataclass(frozen=True)
+class Remote:
+    """Where a file lies of which there need not be a copy here.
+
+    Attributes:
+        uri: `s3://bucket/key`.
+        etag: What the server calls its content.
+        size_bytes: Its size.
+        version: The version id, where the bucket keeps versions.
+        s3: The section that says which server, as JSON values.
+        room_bytes: How many bytes of copies may lie here.
+    """
+
+    uri: str
+    etag: str
+    size_bytes: int
+    version: str
+    s3: dict[str, Any]
+    room_bytes: int
 
 
 @dataclass(frozen=True)
@@ -42,6 +64,7 @@ class SourceFile:
         sha256: Of its bytes when it was found, as 64 hex digits; None where nobody asked.
         size_bytes: Its size when it was found.
         mtime_ns: When it was last changed before it was found.
+        remote: Where it lies when `path` is only the place for a copy.
     """
 
     path: Path
@@ -55,6 +78,7 @@ class SourceFile:
     sha256: str | None = None
     size_bytes: int = 0
     mtime_ns: int = 0
+    remote: Remote | None = None
 
     @property
     def prefix(self) -> str:
@@ -68,7 +92,8 @@ class SourceFile:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> SourceFile:
         """The file that `as_json` gave."""
-        return cls(**{**values, "path": Path(values["path"])})
+        remote = values.get("remote")
+        return cls(**{**values, "path": Path(values["path"]), "remote": None if remote is None else Remote(**remote)})
 
 
 def describe_file(path: Path, options: ReaderOptions, place: str | None = None) -> SourceFile:
@@ -97,6 +122,28 @@ def describe_file(path: Path, options: ReaderOptions, place: str | None = None) 
     compression = find_compression(name)
     counts_rows = format in ROW_FORMATS or (format == "text" and options.unit == "document")
     return SourceFile(path, format, name, place, place, compression, counts_rows=counts_rows)
+
+
+def check_unchanged(file: SourceFile) -> SourceFile:
+    """Refuse a file whose bytes are others than when it was found; gives it as it is now.
+
+    Raises:
+        DataError: It has changed, or is gone.
+    """
+    if file.remote is not None:
+        return file  # what is copied is verified
+    try:
+        now = file.path.stat()
+        is_same = (now.st_size, now.st_mtime_ns) == (file.size_bytes, file.mtime_ns)
+        sha256 = file.sha256 if is_same or file.sha256 is None else file_sha256(file.path)
+    except OSError as error:
+        raise DataError(f"{file.place}: cannot be read: {error.strerror or error}. Check that it is there.") from None
+    if sha256 != file.sha256:
+        raise DataError(
+            f"{file.place}: the file has changed since the stream was described: its sha256 was {file.sha256} and is "
+            f"{sha256}. Bring the file back as it was to continue, or begin anew with what it is now."
+        )
+    return replace(file, size_bytes=now.st_size, mtime_ns=now.st_mtime_ns)
 
 
 def tell_apart(files: Sequence[SourceFile]) -> tuple[SourceFile, ...]:

@@ -9,13 +9,17 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path, PurePosixPath
 
-from tunesmith.data.files import SourceFile, describe_file
+from tunesmith.data.files import Remote, SourceFile, describe_file
 from tunesmith.data.reader_options import ReaderOptions
+from tunesmith.data.remote_copies import find_remote
 from tunesmith.store.keys import compute_key, file_sha256
 from tunesmith.store.s3 import S3Client, S3Object
 from tunesmith.store.sealed import write_json_atomically
 
 log = logging.getLogger(__name__)
+
+STREAMED = "streamed"
+"""The folder of copies that go when there is no room."""
 
 
 def find_s3_files(uri: str, options: ReaderOptions, client: S3Client, folder: Path) -> Iterator[SourceFile]:
@@ -40,8 +44,40 @@ def find_s3_files(uri: str, options: ReaderOptions, client: S3Client, folder: Pa
         yield replace(describe_file(path, options, known.uri), sha256=sha256)
 
 
+def find_streamed_s3_files(
+    uri: str, options: ReaderOptions, client: S3Client, folder: Path, room_bytes: int
+) -> Iterator[SourceFile]:
+    """The same for a stream: where the objects are too many for the disk, each is copied when it is read.
+
+    Args:
+        uri: The address or glob.
+        options: How they are read.
+        client: A connection to the server.
+        folder: Where copies are kept.
+        room_bytes: How many bytes of copies may lie there, when there are more.
+
+    Raises:
+        DataError: There is no such object, or one is larger than the room.
+        TunesmithError: The server cannot be reached.
+    """
+    if sum(found.size_bytes for found in client.find_objects(uri)) <= room_bytes:
+        yield from find_s3_files(uri, options, client, folder)
+        return
+    s3 = client.config.model_dump(mode="json", exclude_unset=True)
+    for found in client.find_objects(uri):
+        describe_file(Path(PurePosixPath(found.uri).name), options, found.uri)
+        known = found if found.etag else client.stat(found.uri)
+        remote = Remote(**asdict(known), s3=s3, room_bytes=room_bytes)
+        path = folder / STREAMED / _name_copy(known, client) / PurePosixPath(known.uri).name
+        yield find_remote(describe_file(path, options, known.uri), remote, client)
+
+
+def _name_copy(found: S3Object, client: S3Client) -> str:
+    return compute_key({**asdict(found), "endpoint": client.config.endpoint_url})
+
+
 def _ensure_copy(found: S3Object, client: S3Client, folder: Path) -> tuple[Path, str]:
-    key = compute_key({**asdict(found), "endpoint": client.config.endpoint_url})
+    key = _name_copy(found, client)
     path, note = folder / key / PurePosixPath(found.uri).name, folder / key / "sha256.json"
     if note.exists() and path.exists():
         sha256 = str(json.loads(note.read_bytes())["sha256"])

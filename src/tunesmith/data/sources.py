@@ -160,6 +160,8 @@ class StreamingConfig(Section):
     """For how many rows a row is held back on average; about as many are in memory."""
     sample_rows: int = Field(default=100_000, ge=1)
     """How many rows are taken out beforehand: the profile, the validation and the test are of them."""
+    max_copied_bytes: int = Field(default=20_000_000_000, ge=1)
+    """How much of S3 may lie on this disk: of a source with more, objects are copied when they are read, and go."""
 
 
 class DataConfig(Section):

@@ -132,7 +132,9 @@ def list_spans(files: Sequence[FileSpans], options: Sequence[ReaderOptions]) -> 
 
 
 def can_jump(spans: FileSpans, options: ReaderOptions) -> bool:
-    """Whether a span can be read without what lies before it."""
+    """Whether a span can be read without what lies before it: not where every jump might copy an object from S3."""
+    if spans.file.remote is not None:
+        return False
     return spans.has_segments and spans.file.compression is None and is_utf8(options.encoding)
 
 

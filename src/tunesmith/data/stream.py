@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tunesmith.data.files import SourceFile
+from tunesmith.data.files import SourceFile, check_unchanged
 from tunesmith.data.partition import SPLITS
 from tunesmith.data.reader_options import ReaderOptions
 from tunesmith.data.shuffling import MAX_LANES, EpochOrder, Share
@@ -23,7 +23,7 @@ from tunesmith.data.stream_quarantine import RefusalLimit, StreamQuarantine
 from tunesmith.data.stream_rows import RowMaker, StreamConfig, read_rows, take_first
 from tunesmith.data.stream_types import Sample, StreamTypes, learn_types
 from tunesmith.errors import DataError
-from tunesmith.store.keys import compute_key, file_sha256
+from tunesmith.store.keys import compute_key
 
 SAMPLE_ROWS = 10_000
 """From how many rows of each source the types of a stream's columns are learned."""
@@ -56,7 +56,13 @@ class StreamDescription:
     def key(self) -> str:
         """Names the stream's rows, as a hash; where the files lie does not count."""
         files = [[spans.file.sha256, spans.starts, spans.numbers] for spans in self.files]
-        return compute_key({"files": files, "types": self.types.as_json(), "config": self.config_key})
+        order = {"is_remote": True} if self.is_remote else {}
+        return compute_key({"files": files, "types": self.types.as_json(), "config": self.config_key, **order})
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether a file is copied when it is read, so that none is jumped about in: another order of the rows."""
+        return any(spans.file.remote is not None for spans in self.files)
 
     def write(self, path: Path) -> None:
         """Write it as JSON; where the files lie does not go along."""
@@ -241,26 +247,6 @@ class SpanFiles:
         if len(self._readers) > MAX_OPEN_FILES:
             self._readers.popitem(last=False)[1].close()
         return self._files[index].file, reader.read(span - int(self._firsts[index]))
-
-
-def check_unchanged(file: SourceFile) -> SourceFile:
-    """Refuse a file whose bytes are others than when it was found; gives it as it is now.
-
-    Raises:
-        DataError: It has changed, or is gone.
-    """
-    try:
-        now = file.path.stat()
-        is_same = (now.st_size, now.st_mtime_ns) == (file.size_bytes, file.mtime_ns)
-        sha256 = file.sha256 if is_same or file.sha256 is None else file_sha256(file.path)
-    except OSError as error:
-        raise DataError(f"{file.place}: cannot be read: {error.strerror or error}. Check that it is there.") from None
-    if sha256 != file.sha256:
-        raise DataError(
-            f"{file.place}: the file has changed since the stream was described: its sha256 was {file.sha256} and is "
-            f"{sha256}. Bring the file back as it was to continue, or begin anew with what it is now."
-        )
-    return replace(file, size_bytes=now.st_size, mtime_ns=now.st_mtime_ns)
 
 
 def _sample(

@@ -50,6 +50,7 @@ def derive_stream_snapshot(fetched: Ref, data: DataConfig, examples: Examples, s
     """
     assert data.streaming is not None
     files = {file["name"]: file["sha256"] for file in fetched.facts["files"]}
+    is_remote = any(file["remote"] is not None for file in fetched.facts["files"])
 
     def build(folder: Path) -> Facts:
         taken = take_stream_snapshot(fetched, data, examples, store)
@@ -63,6 +64,7 @@ def derive_stream_snapshot(fetched: Ref, data: DataConfig, examples: Examples, s
         ingredients=compose_ingredients(
             config={
                 "data": {**data.key_fields(), "files": [*files], "sample_rows": data.streaming.sample_rows},
+                "is_remote": is_remote,
                 "examples": examples.key_fields(),
             },
             inputs={**files, **digest_functions(data.transforms)},
@@ -189,6 +191,7 @@ def _describe(fetched: Ref, data: DataConfig, examples: Examples, store: FolderS
     config = StreamConfig(data, examples, SplitConfig())
     identity: dict[str, Any] = {"files": [[file.source, file.sha256] for file in files]}
     identity |= {"config": config.key, "code": code_identity([__name__])}
+    identity |= {"is_remote": any(file.remote is not None for file in files)}
     chunk = store.chunks.ensure(
         "streams", compute_key(identity), ".txt", lambda path: describe_stream(files, config).write(path)
     )
