@@ -102,13 +102,20 @@ def _make_room(file: SourceFile, remote: Remote) -> None:
             f"{remote.room_bytes:,}. Raise it, or cut the object in smaller ones."
         )
     copies = [path for path in file.path.parent.parent.glob("*/*") if path.name != NOTE and not _is_being_made(path)]
-    sizes = {path: path.stat().st_size for path in copies if path.exists()}
+    sizes = {path: _find_size(path) for path in copies}
     left = remote.room_bytes - remote.size_bytes - sum(sizes.values())
     for path in sorted(sizes, key=_last_used):
         if left >= 0:
             return
         path.unlink(missing_ok=True)
         left += sizes[path]
+
+
+def _find_size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # another process took it away
+        return 0
 
 
 def _last_used(path: Path) -> float:

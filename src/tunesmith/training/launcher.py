@@ -23,7 +23,7 @@ from tunesmith.training.checkpoints import Checkpoints, read_position
 from tunesmith.training.job import Job
 from tunesmith.training.observer import EndStatus, GuardedObserver
 from tunesmith.training.progress import Display, open_display
-from tunesmith.training.reporter import read_progress
+from tunesmith.training.reporter import Progress, read_progress
 from tunesmith.training.spool import SpoolReader
 
 log = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ class _Attempt:
         self.observer = observer
         self.rows = SpoolReader(job.spool)
         self.was_told_to_stop = threading.Event()
-        self.has_said_device = False
+        self.has_said_what = False
 
     def run(self, lock: int) -> None:
         """Start the process and stay with it to its end."""
@@ -144,7 +144,7 @@ class _Attempt:
             display.show(progress)
             if progress is not None and progress.phase != "loading":  # until then, the spool may end in half a row
                 self.hand_on_rows()
-                self._say_device(progress.device, progress.precision)
+                self._say_what_is_trained(progress)
             # In a thread, Ctrl-C never arrives; the main thread's end does.
             if not asked and (self.was_told_to_stop.is_set() or not threading.main_thread().is_alive()):
                 asked = True
@@ -152,10 +152,13 @@ class _Attempt:
                 process.terminate()
             _wait(process, POLL_SECONDS)
 
-    def _say_device(self, device: str, precision: str) -> None:
-        if not self.has_said_device:
-            log.info("train: on %s in %s", device, precision)
-            self.has_said_device = True
+    def _say_what_is_trained(self, progress: Progress) -> None:
+        if self.has_said_what:
+            return
+        total, trained = progress.num_parameters, progress.num_trainable_parameters
+        share = "all" if trained == total else f"{trained:,} ({trained / total:.2%})"
+        log.info("train: on %s in %s, %s of %s weights", progress.device, progress.precision, share, f"{total:,}")
+        self.has_said_what = True
 
     def _judge(self, exit_code: int) -> None:
         """Turn the end of the process into an error, unless it left a result."""

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch.optim.lr_scheduler import LambdaLR
 
 from tunesmith.errors import Preempted
+from tunesmith.modeling.load import count_parameters
 from tunesmith.training.best import Best
 from tunesmith.training.checkpoints import SPOOL, Checkpoints, Position, read_position
 from tunesmith.training.job import Job
@@ -68,9 +69,12 @@ class _Loop:
         seed_everything(self.config.seed)
         if self.job.checkpoint is not None:
             self._restore(self.job.checkpoint)
+        num_parameters, num_trainable = count_parameters(self.prepared.model)
         progress = Progress(
             device=self.device.type,
             precision=self.precision,
+            num_parameters=num_parameters,
+            num_trainable_parameters=num_trainable,
             step=self.step,
             first_step=self.step,
             epoch=self.epoch,

@@ -28,6 +28,8 @@ class Progress(BaseModel):
     pid: int = 0
     device: str = ""
     precision: str = ""
+    num_parameters: int = 0
+    num_trainable_parameters: int = 0
     step: int = 0
     num_steps: int = 0
     epoch: float = 0.0

@@ -10,7 +10,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from tunesmith.modeling.load import count_parameters
 from tunesmith.store.sealed import publish, seal
 from tunesmith.training.best import Best
 from tunesmith.training.checkpoints import Checkpoints
@@ -62,15 +61,14 @@ def weights_sha256(folder: Path) -> str:
 
 
 def _find_facts(job: Job, trained: Trained, progress: Progress) -> dict[str, Any]:
-    num_parameters, num_trainable = count_parameters(trained.model)
     last: dict[str, float] = {}
     for row in SpoolReader(job.spool).read():
         last.update(row["metrics"])
     return {
         "num_steps": progress.step,
         "num_epochs": round(progress.epoch, 3),
-        "num_parameters": num_parameters,
-        "num_trainable_parameters": num_trainable,
+        "num_parameters": progress.num_parameters,
+        "num_trainable_parameters": progress.num_trainable_parameters,
         "train_loss": last["train/epoch_loss"],
         "validation_loss": trained.best.loss if job.train.keeps_best else last["validation/loss"],
         "kept_step": trained.best.step_to_keep(job.train),

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from tunesmith.errors import Preempted
+from tunesmith.modeling.load import count_parameters
 from tunesmith.training.checkpoints import SPOOL, Checkpoints, Position, read_position
 from tunesmith.training.job import Job
 from tunesmith.training.meter import LossMeter, MeteredStep
@@ -43,9 +44,12 @@ def run(job: Job, reporter: Reporter) -> Trained:
     trainer = _MeteredTrainer(
         job, prepared, bookkeeping, model=prepared.model, args=_arguments(job, prepared.schedule, precision, device)
     )
+    num_parameters, num_trainable = count_parameters(prepared.model)
     progress = Progress(
         device=device.type,
         precision=precision,
+        num_parameters=num_parameters,
+        num_trainable_parameters=num_trainable,
         step=position.step,
         first_step=position.step,
         epoch=bookkeeping.find_epoch(position.step),

@@ -46,6 +46,15 @@ def test_a_user_s_mistake_that_the_process_meets_comes_back_as_such(tmp_path, fe
         train(features, CLASSIFICATION, model, TrainConfig(), FolderStore(tmp_path))
 
 
+def test_how_much_is_trained_is_said_and_kept(tmp_path, features, bert, caplog):
+    caplog.set_level("INFO", logger="tunesmith")
+    model = ModelConfig(base=str(bert), lora=LoraConfig(r=2, target_modules=("query",)))
+    ref = train(features, CLASSIFICATION, model, TrainConfig(num_epochs=30, precision="fp32"), FolderStore(tmp_path))
+    total, trained = ref.facts["num_parameters"], ref.facts["num_trainable_parameters"]
+    assert 0 < trained < total / 5
+    assert f"train: on cpu in fp32, {trained:,} ({trained / total:.2%}) of {total:,} weights" in caplog.messages
+
+
 def test_a_crash_is_told_by_its_last_line_and_the_path_of_the_log(tmp_path, features, bert):
     broken = features.model_copy(update={"uri": str(tmp_path / "nowhere")})
     with pytest.raises(TrainingError, match=r"exit code 1: FileNotFoundError.*nowhere.*worker\.log"):
