@@ -116,6 +116,7 @@ def test_places_are_told_wherever_in_the_snapshot_they_are(cache, monkeypatch, b
 def test_a_damaged_chunk_is_refused_before_anything_is_kept_of_it(cache):
     before, now = side_of(table_of([("a", "x")]), cache), side_of(table_of([("b", "x")]), cache)
     path = now.rows.chunks[0].path
+    path.chmod(0o644)
     path.write_bytes(path.read_bytes() + b" ")
     with pytest.raises(DataError, match="is damaged"):
         compare(before, now, ["text"], cache, limit=3)
