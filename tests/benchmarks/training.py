@@ -61,7 +61,8 @@ def train_plainly(recipe: Any, features: Any, num_examples: int, seed: int, *, w
     torch.manual_seed(seed)
     folder, labels = find_base(recipe.model).folder, features.facts["labels"]
     train = read_features(features.folder, "train").shuffle(seed=seed).select(range(num_examples))
-    train = train.remove_columns([name for name in train.column_names if name not in ("input_ids", "labels")])
+    kept = ("input_ids", "token_type_ids", "labels")
+    train = train.remove_columns([name for name in train.column_names if name not in kept])
     model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=len(labels), dtype=torch.float32)
     collate = DataCollatorWithPadding(AutoTokenizer.from_pretrained(folder))
     start = time.perf_counter()
