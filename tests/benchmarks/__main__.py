@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from benchmarks.appending import bench_appending
 from benchmarks.tokenizing import bench_tokenizing
+from benchmarks.training import bench_training
 from projects import review_rows
 
 NUM_TOKENIZED = 20_000
@@ -29,3 +30,4 @@ if __name__ == "__main__":
         for comparison in bench_tokenizing(make_table(NUM_TOKENIZED, is_pair=is_pair)):
             print(comparison, flush=True)
     bench_appending(int(sys.argv[1]) if len(sys.argv) > 1 else NUM_APPENDED_TO)
+    bench_training(None, quality=False)
