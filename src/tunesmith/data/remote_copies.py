@@ -67,13 +67,23 @@ def open_file(file: SourceFile) -> Iterator[BinaryIO]:
 
 
 def _ensure_copy(file: SourceFile) -> None:
-    note = file.path.with_name(NOTE)
-    if file.path.exists():
-        note.touch()
-        return
     assert file.remote is not None
     assert file.sha256 is not None
+    if _is_as_copied(file):
+        file.path.with_name(NOTE).touch()
+        return
+    if file.path.exists():
+        log.warning("stream: the copy of %s is not as it was made; it is fetched again", file.place)
+        file.path.unlink(missing_ok=True)
     _fetch(file, file.remote, S3Client(S3Config(**file.remote.s3)), file.sha256)
+
+
+def _is_as_copied(file: SourceFile) -> bool:
+    try:
+        seen = file.path.stat()
+    except FileNotFoundError:
+        return False
+    return (seen.st_size, seen.st_mtime_ns) == (file.size_bytes, file.mtime_ns)
 
 
 def _fetch(file: SourceFile, remote: Remote, client: S3Client, sha256: str) -> None:

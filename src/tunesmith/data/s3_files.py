@@ -60,11 +60,12 @@ def find_streamed_s3_files(
         DataError: There is no such object, or one is larger than the room.
         TunesmithError: The server cannot be reached.
     """
-    if sum(found.size_bytes for found in client.find_objects(uri)) <= room_bytes:
+    objects = client.find_objects(uri)
+    if sum(found.size_bytes for found in objects) <= room_bytes:
         yield from find_s3_files(uri, options, client, folder)
         return
     s3 = client.config.model_dump(mode="json", exclude_unset=True)
-    for found in client.find_objects(uri):
+    for found in objects:
         describe_file(Path(PurePosixPath(found.uri).name), options, found.uri)
         known = found if found.etag else client.stat(found.uri)
         remote = Remote(**asdict(known), s3=s3, room_bytes=room_bytes)

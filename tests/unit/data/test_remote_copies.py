@@ -128,6 +128,14 @@ def test_what_is_known_of_an_object_is_not_fetched_to_be_known_again(open_stream
     assert bucket.downloads[NUM_OBJECTS:] == ["s3://b/03.jsonl"]
 
 
+def test_a_copy_that_somebody_changed_is_fetched_again(open_stream, tmp_path, caplog):
+    whole = [text for table in open_stream() for text in table["text"].to_pylist()]
+    for path in tmp_path.glob("store/fetched/s3/streamed/*/*.jsonl"):
+        path.write_bytes(b"{}")
+    assert [text for table in open_stream() for text in table["text"].to_pylist()] == whole
+    assert "is not as it was made; it is fetched again" in caplog.text
+
+
 def test_an_object_that_changed_meanwhile_is_refused(open_stream, bucket):
     stream = open_stream()
     bucket.objects["s3://b/00.jsonl"] = b'{"text": "another"}\n'
