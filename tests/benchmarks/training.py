@@ -44,6 +44,7 @@ def encode_recipe(recipe: Any, store: Any) -> Any:
 
 def train_plainly(recipe: Any, features: Any, num_examples: int, seed: int, *, with_trainer: bool) -> dict[str, Any]:
     """Train as the tutorials do; gives the seconds of the steps, and the model."""
+    import datasets
     import torch
     from torch.utils.data import DataLoader
     from transformers import (
@@ -55,12 +56,12 @@ def train_plainly(recipe: Any, features: Any, num_examples: int, seed: int, *, w
         get_scheduler,
     )
 
-    from tunesmith.features.batching import read_features
+    from tunesmith.features.files import read_split
     from tunesmith.modeling.base import find_base
 
     torch.manual_seed(seed)
     folder, labels = find_base(recipe.model).folder, features.facts["labels"]
-    train = read_features(features.folder, "train").shuffle(seed=seed).select(range(num_examples))
+    train = datasets.Dataset(read_split(features.folder, "train")).shuffle(seed=seed).select(range(num_examples))
     kept = ("input_ids", "token_type_ids", "labels")
     train = train.remove_columns([name for name in train.column_names if name not in kept])
     model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=len(labels), dtype=torch.float32)

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from tunesmith.errors import TunesmithError
 from tunesmith.evaluation.progress import track
-from tunesmith.features.batching import make_collator
+from tunesmith.features.batching import Features, make_collator
 from tunesmith.kinds.protocol import Kind
 
 if TYPE_CHECKING:
@@ -77,11 +76,12 @@ def score(
     device = find_device()
     model.to(device).eval()
     collate = make_collator(kind, pad_token_id)
-    batches = plan_forward(pc.list_value_length(features["input_ids"]).to_numpy(), batch_size)
+    examples = Features(features)
+    batches = plan_forward(examples.lengths, batch_size)
     parts = []
     with torch.inference_mode():
         for rows in track(batches, title):
-            batch = {name: tensor.to(device) for name, tensor in collate(features.take(rows).to_pylist()).items()}
+            batch = {name: tensor.to(device) for name, tensor in collate(examples.take(rows)).items()}
             # The model does not see the labels: it would compute a loss that nobody reads.
             logits = model(**{name: tensor for name, tensor in batch.items() if name != "labels"}).logits
             parts.append({name: value.cpu().numpy() for name, value in kind.summarize(logits, batch).items()})

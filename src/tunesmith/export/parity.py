@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from tunesmith.errors import TunesmithError
+from tunesmith.features.batching import Features
 from tunesmith.kinds.protocol import Kind
 
 if TYPE_CHECKING:
@@ -71,10 +72,11 @@ def measure_parity(
 
 def make_batches(test: pa.Table, kind: Kind, pad_token_id: int) -> list[Batch]:
     """The inputs of the first test examples, a few at a time, without their labels."""
-    rows = test.slice(0, MAX_EXAMPLES).to_pylist()
+    features = Features(test.slice(0, MAX_EXAMPLES))
+    rows = np.arange(len(features))
     batches: list[Batch] = []
     for start in range(0, len(rows), BATCH_EXAMPLES):
-        batch = kind.collate(rows[start : start + BATCH_EXAMPLES], pad_token_id)
+        batch = kind.collate(features.take(rows[start : start + BATCH_EXAMPLES]), pad_token_id)
         batches.append({name: values for name, values in batch.items() if name != "labels"})
     return batches
 

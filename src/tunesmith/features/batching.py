@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from tunesmith.features.files import read_split
+from tunesmith.kinds.ragged import FeatureRows, IntArray, Ragged
 
 if TYPE_CHECKING:
-    import datasets
     import torch
 
     from tunesmith.kinds import Kind
 
-    Collator = Callable[[Sequence[Mapping[str, Any]]], dict[str, torch.Tensor]]
+    Collator = Callable[[FeatureRows], dict[str, torch.Tensor]]
 
 CHUNK_BATCHES = 50
 """Batches that are sorted by length together: enough for little padding, few enough for every epoch to differ."""
 
 
-def plan_batches(
-    lengths: np.ndarray[Any, Any], batch_size: int, *, group_by_length: bool, seed: int, epoch: int
-) -> list[np.ndarray[Any, Any]]:
+def plan_batches(lengths: IntArray, batch_size: int, *, group_by_length: bool, seed: int, epoch: int) -> list[IntArray]:
     """Put every example in one batch, in an order that only the seed and the epoch decide.
 
     Args:
@@ -51,36 +49,72 @@ def plan_batches(
     return [batches[number] for number in random.permutation(len(batches))]
 
 
-def read_features(folder: Path, split: str) -> datasets.Dataset:
-    """The features of a split, mapped from the disk and not read into memory.
+class Features:
+    """The features of a split, of which only what a batch needs is read from the disk.
 
     Args:
-        folder: The folder of an encode artifact.
-        split: `train`, `validation` or `test`.
+        table: Columns input_ids and what else the kind needs; other columns, such as `row_id`, are left alone.
     """
-    import datasets
 
-    from tunesmith.modeling.quiet import quiet_libraries
+    def __init__(self, table: pa.Table) -> None:
+        self._batches = table.to_batches()
+        self._starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)])
+        self._tokens = [field.name for field in table.schema if pa.types.is_list(field.type)]
+        self._numbers = {
+            field.name: np.asarray(table[field.name].to_numpy())
+            for field in table.schema
+            if pa.types.is_integer(field.type)
+        }
+        self._views: dict[int, dict[str, tuple[IntArray, IntArray]]] = {}
+        self.lengths: IntArray = np.asarray(pc.list_value_length(table["input_ids"]).to_numpy())
+        """Tokens of each example, shape (num_examples,)."""
 
-    quiet_libraries()
-    return datasets.Dataset(read_split(folder, split))
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def take(self, rows: IntArray) -> FeatureRows:
+        """The examples with these numbers, in this order."""
+        chunks = np.searchsorted(self._starts, rows, side="right") - 1
+        places = [*zip(chunks.tolist(), (rows - self._starts[chunks]).tolist(), strict=True)]
+        lengths = self.lengths[rows]
+        tokens = {}
+        for name in self._tokens:
+            parts = []
+            for chunk, row in places:
+                values, offsets = self._view(chunk)[name]
+                parts.append(values[offsets[row] : offsets[row + 1]])
+            tokens[name] = Ragged(np.concatenate(parts), lengths)
+        return FeatureRows(tokens, {name: numbers[rows] for name, numbers in self._numbers.items()})
+
+    def column(self, name: str) -> IntArray:
+        """A column with a number an example, shape (num_examples,)."""
+        return self._numbers[name]
+
+    def _view(self, chunk: int) -> dict[str, tuple[IntArray, IntArray]]:
+        """The values of the columns of lists in a record batch, and where each example begins in them; no copies."""
+        if chunk not in self._views:
+            lists = {name: self._batches[chunk].column(name) for name in self._tokens}
+            self._views[chunk] = {
+                name: (column.values.to_numpy(), column.offsets.to_numpy()) for name, column in lists.items()
+            }
+        return self._views[chunk]
 
 
 def make_collator(kind: Kind, pad_token_id: int) -> Collator:
-    """A function from rows of features to a batch of tensors, padded to the longest row."""
+    """A function from the features of some examples to a batch of tensors, padded to the longest example."""
     import torch
 
-    def collate(rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+    def collate(rows: FeatureRows) -> dict[str, torch.Tensor]:
         return {name: torch.from_numpy(values) for name, values in kind.collate(rows, pad_token_id).items()}
 
     return collate
 
 
-def _by_length(rows: np.ndarray[Any, Any], lengths: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _by_length(rows: IntArray, lengths: IntArray) -> IntArray:
     # Longest first, and stable: equal lengths stay in the shuffled order.
-    ordered: np.ndarray[Any, Any] = rows[np.argsort(-lengths[rows].astype(np.int64), kind="stable")]
+    ordered: IntArray = rows[np.argsort(-lengths[rows].astype(np.int64), kind="stable")]
     return ordered
 
 
-def _cut(rows: np.ndarray[Any, Any], size: int) -> list[np.ndarray[Any, Any]]:
+def _cut(rows: IntArray, size: int) -> list[IntArray]:
     return [rows[start : start + size] for start in range(0, len(rows), size)]

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from tunesmith.kinds.encoder import Encoder
 from tunesmith.kinds.limit import Limit
+from tunesmith.kinds.ragged import FeatureRows
 from tunesmith.section import Section
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ class Kind(Protocol):
     ) -> Encoded:
         """Features of some rows, which have a `row_id`; they do not depend on any other rows."""
 
-    def collate(self, rows: Sequence[Mapping[str, Any]], pad_token_id: int) -> dict[str, np.ndarray[Any, Any]]:
+    def collate(self, rows: FeatureRows, pad_token_id: int) -> dict[str, np.ndarray[Any, Any]]:
         """A batch of arrays of shape (num_rows, longest), or (num_rows,) for what is one number a row."""
 
     def summarize(self, logits: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

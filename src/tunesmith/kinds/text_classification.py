@@ -26,6 +26,7 @@ from tunesmith.kinds.protocol import (
     LoadMetric,
     Origins,
 )
+from tunesmith.kinds.ragged import FeatureRows
 from tunesmith.kinds.tokens import TokenRows, cut_by_length, pad, take_rows, tokenize
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def encode(
     return Encoded(pa.table(columns), rows.counts, too_long)
 
 
-def collate(rows: Sequence[Mapping[str, Any]], pad_token_id: int) -> dict[str, np.ndarray[Any, Any]]:
+def collate(rows: FeatureRows, pad_token_id: int) -> dict[str, np.ndarray[Any, Any]]:
     """Pad to the longest row.
 
     Returns:
@@ -159,8 +160,8 @@ def collate(rows: Sequence[Mapping[str, Any]], pad_token_id: int) -> dict[str, n
         labels of shape (num_rows,).
     """
     batch = pad(rows, pad_token_id)
-    if "labels" in rows[0]:
-        batch["labels"] = np.array([row["labels"] for row in rows], np.int64)
+    if "labels" in rows.numbers:
+        batch["labels"] = rows.numbers["labels"].astype(np.int64)
     return batch
 
 

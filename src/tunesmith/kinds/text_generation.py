@@ -14,7 +14,8 @@ from tunesmith.kinds.checks import check_columns, check_not_empty, check_text, r
 from tunesmith.kinds.encoder import Encoder
 from tunesmith.kinds.limit import Limit
 from tunesmith.kinds.protocol import AllRows, Distinct, Encoded, ExamplesSection, LoadedModel, LoadMetric, Origins
-from tunesmith.kinds.tokens import TokenRows, cut_by_length, fill, pad, take_rows, tokenize
+from tunesmith.kinds.ragged import FeatureRows
+from tunesmith.kinds.tokens import TokenRows, cut_by_length, pad, take_rows, tokenize
 from tunesmith.section import NOT_IN_KEY
 
 if TYPE_CHECKING:
@@ -104,15 +105,14 @@ def encode(table: pa.Table, encoder: Encoder, examples: TextGeneration, labels: 
     return Encoded(pa.table({"row_id": names, "input_ids": blocks}), counts, [])
 
 
-def collate(rows: Sequence[Mapping[str, Any]], pad_token_id: int) -> dict[str, np.ndarray[Any, Any]]:
+def collate(rows: FeatureRows, pad_token_id: int) -> dict[str, np.ndarray[Any, Any]]:
     """Pad to the longest block.
 
     Returns:
         input_ids, attention_mask and labels, each of shape (num_rows, longest). The labels are the input ids, not
         shifted: the models of transformers shift them; padding is `IGNORED`.
     """
-    batch = pad(rows, pad_token_id)
-    return {**batch, "labels": fill(rows, "input_ids", batch["attention_mask"], IGNORED)}
+    return {**pad(rows, pad_token_id), "labels": rows.tokens["input_ids"].pad(IGNORED)}
 
 
 def summarize(logits: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -205,7 +205,8 @@ def predict(
     room = _find_room(loaded, examples)
     texts = [""] * rows.num_rows
     for numbers in cut_by_length(prompts, batch_size):
-        cut = [_cut_prompt(row["input_ids"], loaded.tokenizer, room) for row in take_rows(prompts, numbers)]
+        ids = take_rows(prompts, numbers).tokens["input_ids"].split()
+        cut = [_cut_prompt(prompt, loaded.tokenizer, room) for prompt in ids]
         for number, text in zip(numbers, _generate(loaded, cut, examples), strict=True):
             texts[number] = text
     return pa.table({"prediction": pa.array(texts, pa.string())})

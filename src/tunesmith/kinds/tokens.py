@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import pyarrow as pa
 from tunesmith.kinds.encoder import Encoder, Encodings
 from tunesmith.kinds.limit import Limit
 from tunesmith.kinds.overflow import Cut, check_room, cut_row, expand_runs
+from tunesmith.kinds.ragged import FeatureRows, Ragged
 
 BATCH_ROWS = 1000
 """Texts that go to the tokenizer together: enough for its threads, little memory. The ids do not depend on it."""
@@ -82,16 +83,12 @@ def tokenize(encoder: Encoder, texts: pa.ChunkedArray, pairs: pa.ChunkedArray | 
     return TokenRows(input_ids, types, np.cumsum(lengths).astype(np.int32), numbers, counts, dict(too_long[:MAX_NAMED]))
 
 
-def take_rows(rows: TokenRows, numbers: np.ndarray[Any, Any]) -> list[dict[str, Any]]:
+def take_rows(rows: TokenRows, numbers: np.ndarray[Any, Any]) -> FeatureRows:
     """Some examples, as a collator takes them."""
-    taken = []
-    for number in numbers:
-        part = slice(rows.offsets[number], rows.offsets[number + 1])
-        row = {"input_ids": rows.input_ids[part]}
-        if rows.token_type_ids is not None:
-            row["token_type_ids"] = rows.token_type_ids[part]
-        taken.append(row)
-    return taken
+    lengths = rows.lengths[numbers]
+    places = expand_runs(rows.offsets[numbers], lengths)
+    named = {"input_ids": rows.input_ids, "token_type_ids": rows.token_type_ids}
+    return FeatureRows({name: Ragged(ids[places], lengths) for name, ids in named.items() if ids is not None}, {})
 
 
 def cut_by_length(rows: TokenRows, batch_size: int) -> list[np.ndarray[Any, Any]]:
@@ -100,27 +97,17 @@ def cut_by_length(rows: TokenRows, batch_size: int) -> list[np.ndarray[Any, Any]
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
-def pad(rows: Sequence[Mapping[str, Any]], pad_token_id: int) -> dict[str, np.ndarray[Any, Any]]:
+def pad(rows: FeatureRows, pad_token_id: int) -> dict[str, np.ndarray[Any, Any]]:
     """Pad rows on the right to the longest of them.
 
     Returns:
         input_ids, attention_mask and, where the rows have them, token_type_ids; int64, shape (num_rows, longest).
     """
-    lengths = np.array([len(row["input_ids"]) for row in rows])
-    attention_mask = (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)
-    batch = {"input_ids": fill(rows, "input_ids", attention_mask, pad_token_id), "attention_mask": attention_mask}
-    if "token_type_ids" in rows[0]:
-        batch["token_type_ids"] = fill(rows, "token_type_ids", attention_mask, 0)
+    ids = rows.tokens["input_ids"]
+    batch = {"input_ids": ids.pad(pad_token_id), "attention_mask": ids.mask().astype(np.int64)}
+    if "token_type_ids" in rows.tokens:
+        batch["token_type_ids"] = rows.tokens["token_type_ids"].pad(0)
     return batch
-
-
-def fill(
-    rows: Sequence[Mapping[str, Any]], column: str, attention_mask: np.ndarray[Any, Any], padding: int
-) -> np.ndarray[Any, Any]:
-    """A column's values where the mask is 1, and `padding` elsewhere; int64, the shape of the mask."""
-    filled = np.full(attention_mask.shape, padding, np.int64)
-    filled[attention_mask == 1] = np.concatenate([np.asarray(row[column], np.int64) for row in rows])
-    return filled
 
 
 _COUNTS = ("num_tokens_read", "num_overflowing", "num_truncated", "num_dropped", "num_tokens_lost")

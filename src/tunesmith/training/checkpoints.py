@@ -47,6 +47,8 @@ class Position(BaseModel):
     """Behind which batch of a stream it stands."""
     best: Best = Best()
     """Which validation was the best."""
+    max_micro_batch_tokens: int | None = None
+    """Most tokens that go through the model at once: what the recipe says, or less, where the memory ran out."""
     kept_step: int | None = None
     """The step of a checkpoint that this one needs, because its model may be the result."""
 

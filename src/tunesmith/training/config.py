@@ -27,6 +27,9 @@ class TrainConfig(Section):
     """Examples of one micro-batch, on each device; validation uses the same."""
     gradient_accumulation_steps: Annotated[int, Field(ge=1)] = 1
     """Micro-batches of one step. The effective batch size is this times `per_device_train_batch_size`."""
+    max_micro_batch_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Most tokens that go through the model at once, padding included. A micro-batch with more is computed in parts,
+    which takes less memory and gives the same gradient; where memory runs out, this comes down by itself."""
     optimizer: Literal["adamw", "adafactor", "sgd"] = "adamw"
     """AdamW keeps two numbers for each weight, `sgd` one (Nesterov momentum 0.9), `adafactor` a row and a column."""
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 5e-5

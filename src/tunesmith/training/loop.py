@@ -14,8 +14,9 @@ from tunesmith.errors import Preempted
 from tunesmith.modeling.load import count_parameters
 from tunesmith.training.best import Best
 from tunesmith.training.checkpoints import SPOOL, Checkpoints, Position, read_position
+from tunesmith.training.gradient import GradientSum
 from tunesmith.training.job import Job
-from tunesmith.training.meter import LossMeter, MeteredStep
+from tunesmith.training.meter import LossMeter, metered
 from tunesmith.training.optimizer import build_optimizer
 from tunesmith.training.precision import choose_precision
 from tunesmith.training.prepared import Prepared, Step, prepare, seed_everything
@@ -54,6 +55,7 @@ class _Loop:
         optimizer = build_optimizer(prepared.model, self.config)
         self.model, self.optimizer = self.accelerator.prepare(prepared.model, optimizer)
         self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.gradient = GradientSum(prepared.loss, self.device, self.config.max_micro_batch_tokens)
         self.scheduler = LambdaLR(optimizer, self.schedule.learning_rate_factor)
         self.checkpoints = Checkpoints(job.work)
         self.meter = LossMeter()
@@ -101,18 +103,16 @@ class _Loop:
         if kept_step not in (None, self.step):
             self._load_weights(self.checkpoints.find_step(kept_step))
         model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
-        return Trained(model, self.seconds_before + self.reporter.seconds, self.best)
+        return Trained(
+            model,
+            seconds=self.seconds_before + self.reporter.seconds,
+            best=self.best,
+            padding_fraction=self.meter.padding_fraction,
+            max_micro_batch_tokens=self.gradient.max_tokens,
+        )
 
     def _take_step(self, step: Step) -> None:
-        weights = [self.prepared.loss.weigh(batch) for batch in step.batches]
-        whole = torch.stack(weights).sum()
-        losses = []
-        for batch, weight in zip(step.batches, weights, strict=True):
-            inputs = {name: values.to(self.device, non_blocking=True) for name, values in batch.items()}
-            # The mean over the step's targets, not over its micro-batches: accumulation does not change the gradient.
-            loss = self.prepared.loss.compute(self.model, inputs) * (weight / whole)
-            self.accelerator.backward(loss)
-            losses.append(loss.detach())
+        loss = self.gradient.add(self.model, step)
         grad_norm = self.accelerator.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
         learning_rate = float(self.scheduler.get_last_lr()[0])
         self.optimizer.step()
@@ -120,7 +120,7 @@ class _Loop:
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         self.epoch, self.place = step.epoch, step.place
-        self.meter.add(MeteredStep(self.step, torch.stack(losses).sum(), grad_norm, learning_rate, step.num_examples))
+        self.meter.add(metered(self.step, step, loss, grad_norm, learning_rate))
         self.reporter.advance(self.step, self.epoch, step.num_examples)
 
     def _after_step(self) -> None:
@@ -156,6 +156,7 @@ class _Loop:
             meter=self.meter.state(),
             stream=self.place,
             best=self.best,
+            max_micro_batch_tokens=self.gradient.max_tokens,
             kept_step=self.best.step_to_keep(self.config),
         )
         with self.checkpoints.write(position, self.job.spool) as folder:
@@ -183,6 +184,7 @@ class _Loop:
         self.prepared.resume(self.place)
         self.seconds_before = position.seconds
         self.meter.restore(position.meter)
+        self.gradient.max_tokens = position.max_micro_batch_tokens
 
 
 def _changing_tensors(model: Any) -> dict[str, torch.Tensor]:

@@ -62,7 +62,7 @@ def find_targets(labels: Tensor) -> Tensor:
 
 
 def find_class_weights(
-    asked: Literal["balanced"] | Mapping[str, float] | None, labels: Sequence[str], train_labels: Sequence[int]
+    asked: Literal["balanced"] | Mapping[str, float] | None, labels: Sequence[str], train_labels: np.ndarray[Any, Any]
 ) -> Tensor | None:
     """The weight of each class, in id order; None where all are equal.
 
@@ -70,7 +70,7 @@ def find_class_weights(
         asked: What the recipe says. `balanced` weighs a class by num_examples / (num_classes * its examples), so that
             all classes count alike, and the mean weight of an example is 1.
         labels: The label set in id order.
-        train_labels: The class id of each training example.
+        train_labels: The class id of each training example, shape (num_examples,).
 
     Raises:
         UserError: A weight is for no label, or a class without an example cannot be balanced.

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 import torch
 
-from tunesmith.features.batching import make_collator, read_features
+from tunesmith.features.batching import Features, make_collator
+from tunesmith.features.files import read_split
 from tunesmith.kinds import find_kind
-from tunesmith.kinds.protocol import WINDOW
+from tunesmith.kinds.ragged import FeatureRows
 from tunesmith.modeling.dropout import use_fast_dropout
 from tunesmith.modeling.load import build_model
 from tunesmith.training.job import Job
@@ -21,9 +22,6 @@ from tunesmith.training.loss import Loss, find_class_weights
 from tunesmith.training.schedule import Schedule
 
 if TYPE_CHECKING:
-    import datasets
-    import pyarrow as pa
-
     from tunesmith.features.batching import Collator
 
 Batch = Mapping[str, torch.Tensor]
@@ -35,12 +33,16 @@ class Step(NamedTuple):
     Attributes:
         batches: Its micro-batches.
         num_examples: Examples of all of them.
+        num_tokens: Tokens of all of them.
+        num_padded_tokens: The same, with the padding.
         epoch: How many epochs are done behind it.
         place: Where a stream stands behind it.
     """
 
     batches: Sequence[Batch]
     num_examples: int
+    num_tokens: int
+    num_padded_tokens: int
     epoch: float
     place: dict[str, Any] | None = None
 
@@ -49,12 +51,12 @@ class StreamedBatch(NamedTuple):
     """A micro-batch of a stream.
 
     Attributes:
-        features: Its examples, without their origins.
+        rows: The features of its examples.
         place: Where the stream stands behind it, as JSON values.
         epoch: How many epochs of the stream are done behind it.
     """
 
-    features: pa.Table
+    rows: FeatureRows
     place: dict[str, Any]
     epoch: float
 
@@ -77,8 +79,8 @@ class Prepared:
     """A model, and the features to train and validate it on; or a stream to train it on."""
 
     model: Any
-    train: datasets.Dataset
-    validation: datasets.Dataset
+    train: Features
+    validation: Features
     collate: Collator
     schedule: Schedule
     loss: Loss
@@ -93,15 +95,13 @@ class Prepared:
         """
         if self.stream is None:
             for step, micro_batches in enumerate(self.schedule.steps(epoch, first_step), start=first_step + 1):
-                batches = [self.train_batch(rows) for rows in micro_batches]
-                num_examples = sum(len(rows) for rows in micro_batches)
-                yield Step(batches, num_examples, step / self.schedule.steps_per_epoch)
+                yield self._make_step(
+                    [self.train.take(rows) for rows in micro_batches], step / self.schedule.steps_per_epoch
+                )
             return
         for _ in range(first_step, self.schedule.last_step(epoch)):
             found = [next(self.stream) for _ in range(self.schedule.config.gradient_accumulation_steps)]
-            num_examples = sum(batch.features.num_rows for batch in found)
-            batches = [self.collate(batch.features.to_pylist()) for batch in found]
-            yield Step(batches, num_examples, found[-1].epoch, found[-1].place)
+            yield self._make_step([batch.rows for batch in found], found[-1].epoch, found[-1].place)
 
     def resume(self, place: Mapping[str, Any] | None) -> None:
         """Go to where a stream stood; None where nothing is streamed."""
@@ -113,19 +113,26 @@ class Prepared:
         if self.stream is not None:
             self.stream.close()
 
-    def train_batch(self, rows: np.ndarray[Any, Any]) -> Batch:
-        """The training examples with these row numbers, padded to the longest."""
-        return self.collate(_rows(self.train, rows))
-
     def validation_batches(self) -> Sequence[np.ndarray[Any, Any]]:
         """The row numbers of the validation batches, examples of like length together."""
-        order = np.argsort(-find_lengths(self.validation), kind="stable")
+        order = np.argsort(-self.validation.lengths, kind="stable")
         size = self.schedule.config.per_device_train_batch_size
         return [order[start : start + size] for start in range(0, len(order), size)]
 
     def validation_batch(self, rows: np.ndarray[Any, Any]) -> Batch:
         """The validation examples with these row numbers, padded to the longest."""
-        return self.collate(_rows(self.validation, rows))
+        return self.collate(self.validation.take(rows))
+
+    def _make_step(self, batches: Sequence[FeatureRows], epoch: float, place: dict[str, Any] | None = None) -> Step:
+        lengths = [rows.tokens["input_ids"].lengths for rows in batches]
+        return Step(
+            batches=[self.collate(rows) for rows in batches],
+            num_examples=sum(len(rows) for rows in batches),
+            num_tokens=sum(int(tokens.sum()) for tokens in lengths),
+            num_padded_tokens=sum(len(tokens) * int(tokens.max()) for tokens in lengths),
+            epoch=epoch,
+            place=place,
+        )
 
 
 def prepare(job: Job) -> Prepared:
@@ -134,7 +141,7 @@ def prepare(job: Job) -> Prepared:
     Raises:
         ModelError: The base model cannot be trained for this kind of task.
     """
-    train, validation = (_without_origins(read_features(job.features, split)) for split in ("train", "validation"))
+    train, validation = (Features(read_split(job.features, split)) for split in ("train", "validation"))
     model = build_model(job.base, job.examples, job.labels, job.lora, job.train.seed)
     if torch.accelerator.current_accelerator(check_available=True) is None:
         use_fast_dropout(model)
@@ -143,16 +150,16 @@ def prepare(job: Job) -> Prepared:
         train=train,
         validation=validation,
         collate=make_collator(find_kind(job.examples), job.pad_token_id),
-        schedule=Schedule(job.train, find_lengths(train)),
+        schedule=Schedule(job.train, train.lengths),
         loss=Loss(job.train, _find_class_weights(job, train)),
         stream=_open_stream(job),
     )
 
 
-def _find_class_weights(job: Job, train: datasets.Dataset) -> torch.Tensor | None:
+def _find_class_weights(job: Job, train: Features) -> torch.Tensor | None:
     if job.train.class_weights is None:
         return None
-    return find_class_weights(job.train.class_weights, job.labels, train.data.column("labels").to_numpy())
+    return find_class_weights(job.train.class_weights, job.labels, train.column("labels"))
 
 
 def _open_stream(job: Job) -> BatchStream | None:
@@ -163,25 +170,8 @@ def _open_stream(job: Job) -> BatchStream | None:
     return stream
 
 
-def find_lengths(features: datasets.Dataset) -> np.ndarray[Any, Any]:
-    """Tokens of each example, shape (num_examples,)."""
-    import pyarrow.compute as pc
-
-    return np.asarray(pc.list_value_length(features.data.column("input_ids")).to_numpy())
-
-
 def seed_everything(seed: int) -> None:
     """Seed every generator that training draws from."""
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
-
-
-def _rows(features: datasets.Dataset, rows: np.ndarray[Any, Any]) -> Sequence[Mapping[str, Any]]:
-    columns = features[rows.tolist()]
-    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-
-
-def _without_origins(features: datasets.Dataset) -> datasets.Dataset:
-    """What a model is trained on, without the columns that say where it is from."""
-    return features.remove_columns([name for name in ("row_id", WINDOW) if name in features.column_names])

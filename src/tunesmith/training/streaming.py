@@ -12,7 +12,6 @@ from typing import Any, NoReturn
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tunesmith.data.files import SourceFile
@@ -26,18 +25,17 @@ from tunesmith.data.stream_quarantine import StreamQuarantine
 from tunesmith.data.stream_rows import StreamConfig
 from tunesmith.data.stream_snapshot import open_description
 from tunesmith.errors import DataError
-from tunesmith.features.batching import CHUNK_BATCHES, plan_batches
+from tunesmith.features.batching import CHUNK_BATCHES, Features, plan_batches
 from tunesmith.features.counts import add_up, refuse_too_long
 from tunesmith.kinds import find_kind
 from tunesmith.kinds.limit import Limit
-from tunesmith.kinds.protocol import WINDOW
 from tunesmith.modeling.tokenizer import load_tokenizer, make_encoder
 from tunesmith.training.config import TrainConfig
 from tunesmith.training.job import Job
 from tunesmith.training.prepared import StreamedBatch
 
 Encode = Callable[[pa.Table], pa.Table]
-"""Rows -> the features of their examples, without their origins."""
+"""Rows -> the features of their examples."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class _Group:
 
     number: int
     start: dict[str, Any]
-    features: pa.Table
+    features: Features
     batches: list[np.ndarray[Any, Any]]
     epochs: tuple[float, float]
 
@@ -62,7 +60,7 @@ class _Group:
         before, behind = self.epochs
         epoch = before + (behind - before) * (index + 1) / len(self.batches)
         place = {"rows": self.start, "group": self.number, "taken": index + 1, "epoch": epoch}
-        return StreamedBatch(self.features.take(pa.array(self.batches[index])), place, epoch)
+        return StreamedBatch(self.features.take(self.batches[index]), place, epoch)
 
 
 class FeatureStream:
@@ -122,9 +120,9 @@ class FeatureStream:
             num_examples += tables[-1].num_rows
             if num_examples == 0 and self._rows.epochs - before > 1:
                 _refuse_empty()
-        features = pa.concat_tables(tables).combine_chunks()
+        features = Features(pa.concat_tables(tables))
         batches = plan_batches(
-            np.asarray(pc.list_value_length(features["input_ids"]).to_numpy()),
+            features.lengths,
             self._config.per_device_train_batch_size,
             group_by_length=self._config.group_by_length,
             seed=self._config.seed,
@@ -185,8 +183,7 @@ def make_encode(job: Job, limit: Limit) -> Encode:
         encoded = kind.encode(named, encoder, job.examples, job.labels, limit)
         facts = {**encoded.counts, "max_id": 0, "too_long": encoded.too_long}
         refuse_too_long({"train": add_up([facts])}, limit)
-        origins = [name for name in (ROW_ID, WINDOW) if name in encoded.features.column_names]
-        return encoded.features.drop_columns(origins)
+        return encoded.features
 
     return encode
 

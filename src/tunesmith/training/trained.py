@@ -26,11 +26,15 @@ class Trained:
         model: The model, unwrapped.
         seconds: How long its training took, over all attempts.
         best: Which of its validations was the best.
+        padding_fraction: How much of what went through the model was padding.
+        max_micro_batch_tokens: Most tokens that went through the model at once, where something limits them.
     """
 
     model: Any
     seconds: float
     best: Best
+    padding_fraction: float
+    max_micro_batch_tokens: int | None
 
 
 def save_result(job: Job, trained: Trained, progress: Progress) -> None:
@@ -76,6 +80,8 @@ def _find_facts(job: Job, trained: Trained, progress: Progress) -> dict[str, Any
         "training_seconds": round(trained.seconds, 3),
         "examples_per_second": round(progress.num_examples / progress.seconds, 2) if progress.seconds else 0.0,
         "resumed_from_step": progress.first_step if job.checkpoint is not None else None,
+        "padding_fraction": round(trained.padding_fraction, 4),
+        "max_micro_batch_tokens": trained.max_micro_batch_tokens,
         "precision": progress.precision,
         "device": progress.device,
     }

@@ -12,11 +12,12 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from tunesmith.errors import Preempted
 from tunesmith.modeling.load import count_parameters
 from tunesmith.training.checkpoints import SPOOL, Checkpoints, Position, read_position
+from tunesmith.training.gradient import GradientSum
 from tunesmith.training.job import Job
-from tunesmith.training.meter import LossMeter, MeteredStep
+from tunesmith.training.meter import LossMeter, metered
 from tunesmith.training.optimizer import build_optimizer
 from tunesmith.training.precision import Precision, choose_precision
-from tunesmith.training.prepared import Batch, Prepared, Step, prepare
+from tunesmith.training.prepared import Prepared, Step, prepare
 from tunesmith.training.reporter import Progress, Reporter
 from tunesmith.training.rows import epoch_row, step_row
 from tunesmith.training.schedule import Schedule
@@ -40,10 +41,11 @@ def run(job: Job, reporter: Reporter) -> Trained:
     prepared = prepare(job)
     position = Position() if job.checkpoint is None else read_position(job.checkpoint)
     prepared.resume(position.stream)
-    bookkeeping = _Bookkeeping(job, prepared.schedule, reporter, position)
-    trainer = _MeteredTrainer(
-        job, prepared, bookkeeping, model=prepared.model, args=_arguments(job, prepared.schedule, precision, device)
-    )
+    limit = job.train.max_micro_batch_tokens if job.checkpoint is None else position.max_micro_batch_tokens
+    gradient = GradientSum(prepared.loss, device, limit)
+    bookkeeping = _Bookkeeping(job, prepared.schedule, reporter, position, gradient)
+    arguments = _arguments(job, prepared.schedule, precision, device)
+    trainer = _MeteredTrainer(prepared, bookkeeping, gradient, model=prepared.model, args=arguments)
     num_parameters, num_trainable = count_parameters(prepared.model)
     progress = Progress(
         device=device.type,
@@ -64,7 +66,13 @@ def run(job: Job, reporter: Reporter) -> Trained:
     if kept_step is not None:
         trainer.load_kept(kept_step)
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-    return Trained(model, bookkeeping.seconds, bookkeeping.best)
+    return Trained(
+        model,
+        seconds=bookkeeping.seconds,
+        best=bookkeeping.best,
+        padding_fraction=bookkeeping.meter.padding_fraction,
+        max_micro_batch_tokens=gradient.max_tokens,
+    )
 
 
 def _arguments(job: Job, schedule: Schedule, precision: Precision, device: torch.device) -> TrainingArguments:
@@ -73,7 +81,6 @@ def _arguments(job: Job, schedule: Schedule, precision: Precision, device: torch
         output_dir=str(job.work / TRAINER_FOLDER),
         max_steps=schedule.num_steps,
         per_device_train_batch_size=config.per_device_train_batch_size,
-        gradient_accumulation_steps=config.gradient_accumulation_steps,
         learning_rate=config.learning_rate,
         warmup_steps=schedule.num_warmup_steps,
         lr_scheduler_type="constant_with_warmup"
@@ -90,65 +97,41 @@ def _arguments(job: Job, schedule: Schedule, precision: Precision, device: torch
         report_to="none",
         disable_tqdm=True,
         remove_unused_columns=False,
-        dataloader_pin_memory=device.type == "cuda",
     )
 
 
-class _EpochBatches:
-    """The schedule's micro-batches as a batch sampler, the same from the same epoch wherever it is entered."""
-
-    def __init__(self, schedule: Schedule) -> None:
-        self._schedule = schedule
-        self._epoch = 0
-        self.batch_size = schedule.config.per_device_train_batch_size
-        self.drop_last = False
-
-    def set_epoch(self, epoch: int) -> None:
-        self._epoch = epoch
-
-    def __len__(self) -> int:
-        return self._schedule.num_micro_batches
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for rows in self._schedule.micro_batches(self._epoch):
-            yield rows.tolist()
-
-
-class _StreamedBatches(IterableDataset[Batch | None]):
-    """The micro-batches of a stream, as many an iteration as lead to a validation."""
+class _Steps(IterableDataset[Step | None]):
+    """The steps of one epoch after the other; to the Trainer, each is a batch."""
 
     def __init__(self, prepared: Prepared, first_step: int) -> None:
         self._prepared = prepared
         self._num_begun = first_step
-        self.step: Step | None = None
 
     def __len__(self) -> int:
-        schedule = self._prepared.schedule
-        return schedule.steps_per_epoch * schedule.config.gradient_accumulation_steps
+        return self._prepared.schedule.steps_per_epoch
 
-    def __iter__(self) -> Iterator[Batch | None]:
-        schedule = self._prepared.schedule
-        epoch, num_done = divmod(self._num_begun, schedule.steps_per_epoch)
-        # The Trainer skips what it has trained on before it was stopped; the stream is already behind it.
-        yield from [None] * (num_done * schedule.config.gradient_accumulation_steps)
+    def __iter__(self) -> Iterator[Step | None]:
+        epoch, num_done = divmod(self._num_begun, len(self))
+        # The Trainer skips what it has trained on before it was stopped; these steps begin behind that.
+        yield from [None] * num_done
         for step in self._prepared.steps(epoch, self._num_begun):
             self._num_begun += 1
-            self.step = step
-            yield from step.batches
+            yield step
 
 
 class _Bookkeeping(TrainerCallback):
     """Decides when a row is written, a checkpoint saved and training stopped."""
 
-    def __init__(self, job: Job, schedule: Schedule, reporter: Reporter, position: Position) -> None:
-        self.job, self.schedule, self.reporter = job, schedule, reporter
+    def __init__(
+        self, job: Job, schedule: Schedule, reporter: Reporter, position: Position, gradient: GradientSum
+    ) -> None:
+        self.job, self.schedule, self.reporter, self.gradient = job, schedule, reporter, gradient
         self.checkpoints = Checkpoints(job.work)
         self.meter = LossMeter()
         self.num_validated_epochs, self.best = position.num_validated_epochs, position.best
         self.seconds_before = position.seconds
-        self.losses: list[torch.Tensor] = []
-        self.grad_norm = torch.zeros(())
-        self.num_examples = 0
+        self.step: Step | None = None
+        self.loss = self.grad_norm = torch.zeros(())
         self.learning_rate = 0.0
         self.first_step, self.place = position.step, position.stream
         if position.meter:
@@ -172,10 +155,10 @@ class _Bookkeeping(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Note the step; write a row or a checkpoint where one is due."""
         step = state.global_step
-        loss = torch.stack(self.losses).sum()
-        self.meter.add(MeteredStep(step, loss, self.grad_norm, self.learning_rate, self.num_examples))
-        self.reporter.advance(step, self.find_epoch(step), self.num_examples)
-        self.losses, self.num_examples = [], 0
+        assert self.step is not None
+        self.place = self.step.place
+        self.meter.add(metered(step, self.step, self.loss, self.grad_norm, self.learning_rate))
+        self.reporter.advance(step, self.find_epoch(step), self.step.num_examples)
         if self.schedule.is_logging_step(step):
             self.reporter.log(step_row(step, self.find_epoch(step), self.meter.take_row()))
         # At an epoch's last step the checkpoint waits for the validation: the Trainer would not validate it later.
@@ -204,6 +187,7 @@ class _Bookkeeping(TrainerCallback):
             meter=self.meter.state(),
             stream=self.place,
             best=self.best,
+            max_micro_batch_tokens=self.gradient.max_tokens,
             kept_step=self.best.step_to_keep(self.job.train),
         )
         written = self.job.work / TRAINER_FOLDER / f"checkpoint-{state.global_step}"
@@ -217,18 +201,16 @@ class _Bookkeeping(TrainerCallback):
 class _MeteredTrainer(Trainer):
     """The Trainer on our batches, telling the bookkeeping of each loss."""
 
-    def __init__(self, job: Job, prepared: Prepared, bookkeeping: _Bookkeeping, **options: Any) -> None:
+    def __init__(self, prepared: Prepared, bookkeeping: _Bookkeeping, gradient: GradientSum, **options: Any) -> None:
+        self._steps = _Steps(prepared, bookkeeping.first_step)
         super().__init__(
             **options,
-            train_dataset=prepared.train,
+            train_dataset=self._steps,
             eval_dataset=prepared.validation,
-            data_collator=prepared.collate,
             callbacks=[bookkeeping],
         )
         self._prepared = prepared
-        self._bookkeeping = bookkeeping
-        self._streamed = None if prepared.stream is None else _StreamedBatches(prepared, bookkeeping.first_step)
-        self.loss_is_scaled_for_ga = True
+        self._bookkeeping, self._gradient = bookkeeping, gradient
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """The recipe's optimizer, as the other engine has it."""
@@ -237,44 +219,19 @@ class _MeteredTrainer(Trainer):
         return self.optimizer
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """The schedule's batches, or those of the stream."""
-        if self._streamed is not None:
-            # Not prepared by accelerate, which would read ahead: the place would be that of a later batch.
-            return DataLoader(self._streamed, batch_size=None, pin_memory=self.args.dataloader_pin_memory)
-        loader = DataLoader(
-            self._prepared.train,
-            batch_sampler=_EpochBatches(self._prepared.schedule),
-            collate_fn=self._prepared.collate,
-            pin_memory=self.args.dataloader_pin_memory,
-        )
-        prepared: DataLoader[Any] = self.accelerator.prepare(loader)
-        return prepared
+        """The steps; not prepared by accelerate, which would read ahead: a stream's place would be a later step's."""
+        return DataLoader(self._steps, batch_size=None, collate_fn=lambda step: step)
 
-    def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> Any:
-        """The micro-batches of a step, and what their targets weigh together."""
-        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        if self._streamed is not None and self._streamed.step is not None:
-            self._bookkeeping.place = self._streamed.step.place
-        return batches, torch.stack([self._prepared.loss.weigh(batch) for batch in batches]).sum()
-
-    def compute_loss(
-        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        """The micro-batch's share in the mean over the step's targets.
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        """A step's micro-batches, forward and backward.
 
         The Trainer's own loss of a classification model is too large by the factor gradient_accumulation_steps, and so
-        is its gradient: the model takes `num_items_in_batch`, and ignores it.
+        is its gradient.
         """
-        loss = self._prepared.loss
-        return loss.compute(model, inputs) * (loss.weigh(inputs) / num_items_in_batch)
-
-    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
-        """A micro-batch, forward and backward."""
-        num_examples = len(inputs["labels"])
-        loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
-        self._bookkeeping.losses.append(loss)
-        self._bookkeeping.num_examples += num_examples
-        return loss
+        model.train()
+        self._bookkeeping.step = inputs
+        self._bookkeeping.loss = self._gradient.add(model, inputs)
+        return self._bookkeeping.loss
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """The loss on the validation split."""

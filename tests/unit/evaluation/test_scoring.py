@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from judged_candidate import CLASSIFICATION, GENERATION, Candidate, make_candidate
 from tunesmith.errors import TunesmithError
 from tunesmith.evaluation.scoring import MAX_BATCH_TOKENS, plan_forward, score
+from tunesmith.features.batching import Features
 from tunesmith.features.files import read_split
 from tunesmith.kinds import find_kind
 from tunesmith.modeling.load import load_trained
@@ -31,8 +32,10 @@ def score_test_split(case: Candidate, batch_size: int) -> dict[str, np.ndarray]:
 def score_row_by_row(case: Candidate) -> dict[str, np.ndarray]:
     model, kind = load(case), find_kind(case.examples)
     parts = []
-    for row in read_split(case.features.folder, "test").to_pylist():
-        batch = {name: torch.from_numpy(values) for name, values in kind.collate([row], 0).items()}
+    features = Features(read_split(case.features.folder, "test"))
+    for row in range(len(features)):
+        taken = features.take(np.array([row]))
+        batch = {name: torch.from_numpy(values) for name, values in kind.collate(taken, 0).items()}
         with torch.inference_mode():
             parts.append(kind.summarize(model(**batch).logits, batch))
     return {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}

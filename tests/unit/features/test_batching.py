@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunesmith.features.batching import CHUNK_BATCHES, make_collator, plan_batches, read_features
+from tunesmith.features.batching import CHUNK_BATCHES, Features, make_collator, plan_batches
 from tunesmith.features.files import FeaturesFile, read_split, write_features, write_index
 from tunesmith.kinds import text_classification
 
@@ -86,14 +86,37 @@ def test_features_are_read_from_the_disk_and_collated_to_tensors(tmp_path: Path)
         write_features(tmp_path / f"{number}.arrow", part)
     write_index(tmp_path, "train", [FeaturesFile(file=f"{n}.arrow", num_examples=len(p)) for n, p in enumerate(parts)])
     assert read_split(tmp_path, "train").to_pylist() == [row for part in parts for row in part.to_pylist()]
-    features = read_features(tmp_path, "train")
-    batch = make_collator(text_classification, pad_token_id=0)([features[1], features[2]])
+    features = Features(read_split(tmp_path, "train"))
+    assert (len(features), features.lengths.tolist(), features.column("labels").tolist()) == (3, [2, 1, 3], [0, 1, 1])
+    batch = make_collator(text_classification, pad_token_id=0)(features.take(np.array([1, 2])))
     assert batch["input_ids"].dtype == torch.int64
     assert batch["input_ids"].tolist() == [[3, 0, 0], [4, 5, 6]]
     assert batch["labels"].tolist() == [1, 1]
 
 
 def test_a_batch_is_padded_to_its_own_longest_example_and_not_to_that_of_the_data() -> None:
-    rows = [{"input_ids": list(range(1, length + 1)), "labels": 0} for length in (3, 5, 4, 20)]
-    collate = make_collator(text_classification, pad_token_id=0)
-    assert [collate(rows[start : start + 2])["input_ids"].shape[1] for start in (0, 2)] == [5, 20]
+    ids = [[*range(1, length + 1)] for length in (3, 5, 4, 20)]
+    features, collate = Features(pa.table({"input_ids": ids})), make_collator(text_classification, pad_token_id=0)
+    assert [collate(features.take(np.array(rows)))["input_ids"].shape[1] for rows in ([0, 1], [2, 3])] == [5, 20]
+
+
+@given(
+    lengths=st.lists(st.integers(1, 6), min_size=1, max_size=30),
+    chunk=st.integers(1, 7),
+    dtype=st.sampled_from([pa.uint16(), pa.int32()]),
+    seed=st.integers(0, 5),
+)
+def test_examples_are_taken_as_they_are_in_the_table_wherever_they_lie(
+    lengths: list[int], chunk: int, dtype: pa.DataType, seed: int
+) -> None:
+    ids = [[100 * row + place for place in range(length)] for row, length in enumerate(lengths)]
+    types = pa.array([[row % 2] * length for row, length in enumerate(lengths)], pa.list_(pa.int8()))
+    table = pa.table({"input_ids": pa.array(ids, pa.list_(dtype)), "token_type_ids": types, "labels": range(len(ids))})
+    table = pa.concat_tables([table.slice(start, chunk) for start in range(0, len(ids), chunk)])
+    rows = np.random.default_rng(seed).integers(0, len(ids), 8)
+    taken = Features(table).take(rows)
+    assert [part.tolist() for part in taken.tokens["input_ids"].split()] == [ids[row] for row in rows]
+    assert taken.tokens["token_type_ids"].pad(9).tolist() == [
+        [row % 2] * lengths[row] + [9] * (max(lengths[row] for row in rows) - lengths[row]) for row in rows
+    ]
+    assert taken.numbers["labels"].tolist() == rows.tolist()

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from split_rows import write_splits
 from tiny_models import TEXTS, WORDS, make_bert, make_llama
 from tunesmith.errors import DataError, ModelError, UserError
-from tunesmith.features.batching import read_features
 from tunesmith.features.encode import TokenizeConfig, derive_encode, encode
+from tunesmith.features.files import read_split
 from tunesmith.kinds.text_classification import TextClassification
 from tunesmith.kinds.text_generation import TextGeneration
 from tunesmith.modeling.base import LoraConfig, ModelConfig
@@ -77,17 +77,17 @@ def test_features_of_every_split_are_there_with_their_counts(splits: Ref, store:
         "stride": 0,
         "pad_token_id": 0,
     }
-    features = read_features(ref.folder, "train")
+    features = read_split(ref.folder, "train")
     assert features.column_names == ["row_id", "input_ids", "token_type_ids", "labels"]
-    assert features["labels"][:] == [1, 0, 0]
-    assert [len(ids) for ids in features["input_ids"]] == [4, 4, 6]
+    assert features["labels"].to_pylist() == [1, 0, 0]
+    assert features["input_ids"].combine_chunks().value_lengths().to_pylist() == [4, 4, 6]
 
 
 def test_the_tokenizer_goes_along_and_cuts_at_the_same_length(splits: Ref, store: FolderStore, bert: Path) -> None:
     ref = encode(splits, CLASSES, ModelConfig(base=str(bert)), TokenizeConfig(max_length=6), store)
     tokenizer = load_tokenizer(ref.folder / "tokenizer")
     row = tokenizer("the story was very very bad", truncation=True)
-    assert row["input_ids"] == read_features(ref.folder, "train")[2]["input_ids"]
+    assert row["input_ids"] == read_split(ref.folder, "train")["input_ids"][2].as_py()
     assert "token_type_ids" in row
 
 
@@ -111,7 +111,7 @@ def test_generation_features_are_blocks_of_each_split_alone(splits: Ref, store: 
     for split, rows in ROWS.items():
         tokenizer = load_tokenizer(llama)
         ids = [token for text, _ in rows for token in [*tokenizer(text)["input_ids"], tokenizer.eos_token_id]]
-        blocks = read_features(ref.folder, split)["input_ids"][:]
+        blocks = read_split(ref.folder, split)["input_ids"].to_pylist()
         flat = [token for block in blocks for token in block]
         assert flat == ids[: len(flat)]
         assert len(ids) - len(flat) < 2
@@ -187,8 +187,8 @@ def test_windows_are_counted_beside_the_rows_that_they_are_of(splits: Ref, store
     assert ref.facts["num_overflowing"]["train"] == 1
     assert ref.facts["num_tokens_lost"] == ref.facts["num_truncated"] == {"train": 0, "validation": 0, "test": 0}
     assert (ref.facts["on_overflow"], ref.facts["stride"], ref.facts["max_length"]) == ("window", 1, 5)
-    features = read_features(ref.folder, "train")
-    assert features["window"][:] == [0, 0, 0, 1, 2]
+    features = read_split(ref.folder, "train")
+    assert features["window"].to_pylist() == [0, 0, 0, 1, 2]
 
 
 def test_rows_that_are_dropped_are_counted_in_every_split(
@@ -201,7 +201,7 @@ def test_rows_that_are_dropped_are_counted_in_every_split(
     assert ref.facts["num_dropped"] == {"train": 1, "validation": 0, "test": 0}
     assert ref.facts["lost_row_fraction"]["train"] == pytest.approx(1 / 3)
     assert ref.facts["lost_token_fraction"]["train"] == pytest.approx(8 / 16)
-    assert read_features(ref.folder, "train").num_rows == 2
+    assert read_split(ref.folder, "train").num_rows == 2
     assert "encode: 5 examples, 1 more rows dropped, longer than 5 tokens" in caplog.messages
 
 

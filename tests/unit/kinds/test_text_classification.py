@@ -14,6 +14,7 @@ from tunesmith.evaluation.scoring import score
 from tunesmith.kinds import text_classification as kind
 from tunesmith.kinds.limit import Limit
 from tunesmith.kinds.protocol import Distinct, Encoded, LoadedModel
+from tunesmith.kinds.ragged import FeatureRows, Ragged
 from tunesmith.kinds.text_classification import TextClassification
 from tunesmith.modeling.load import build_model
 from tunesmith.modeling.tokenizer import load_tokenizer, make_encoder
@@ -227,9 +228,12 @@ def test_no_rows_give_no_features_but_their_columns(bert: Path) -> None:
 
 
 def test_a_batch_is_padded_to_its_longest_row() -> None:
-    rows = [{"input_ids": [5, 6, 7], "token_type_ids": [0, 0, 1], "labels": 1}, {"input_ids": [8], "labels": 0}]
-    rows[1]["token_type_ids"] = [1]
-    batch = kind.collate(rows, pad_token_id=9)
+    lengths = np.array([3, 1])
+    tokens = {
+        "input_ids": Ragged(np.array([5, 6, 7, 8]), lengths),
+        "token_type_ids": Ragged(np.array([0, 0, 1, 1]), lengths),
+    }
+    batch = kind.collate(FeatureRows(tokens, {"labels": np.array([1, 0])}), pad_token_id=9)
     assert batch["input_ids"].tolist() == [[5, 6, 7], [8, 9, 9]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
     assert batch["token_type_ids"].tolist() == [[0, 0, 1], [1, 0, 0]]

@@ -16,6 +16,7 @@ from tunesmith.features.batching import make_collator
 from tunesmith.kinds import text_generation as kind
 from tunesmith.kinds.limit import Limit
 from tunesmith.kinds.protocol import Encoded, LoadedModel
+from tunesmith.kinds.ragged import FeatureRows, Ragged
 from tunesmith.kinds.text_generation import TextGeneration
 from tunesmith.modeling.load import build_model
 from tunesmith.modeling.tokenizer import load_tokenizer, make_encoder
@@ -122,8 +123,12 @@ def test_a_tokenizer_without_an_end_token_just_joins(tmp_path: Path) -> None:
     assert blocks == [[*tokenizer("the end.")["input_ids"], *tokenizer("a")["input_ids"]]]
 
 
+def make_rows(*ids: list[int]) -> FeatureRows:
+    return FeatureRows({"input_ids": Ragged(np.concatenate(ids), np.array([len(row) for row in ids]))}, {})
+
+
 def test_padding_is_not_learned() -> None:
-    batch = kind.collate([{"input_ids": [1, 2, 3]}, {"input_ids": [4, 5]}], pad_token_id=1)
+    batch = kind.collate(make_rows([1, 2, 3], [4, 5]), pad_token_id=1)
     assert batch["labels"].tolist() == [[1, 2, 3], [4, 5, -100]]
     assert batch["input_ids"].tolist() == [[1, 2, 3], [4, 5, 1]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
@@ -131,12 +136,12 @@ def test_padding_is_not_learned() -> None:
 
 def test_a_block_is_scored_as_the_model_scores_it_whatever_it_is_padded_with(llama: Path) -> None:
     model = build_model(llama, EXAMPLES, (), None, seed=0).eval()
-    rows = [{"input_ids": [0, 5, 9, 20, 7]}, {"input_ids": [0, 8, 3]}]
+    rows = [[0, 5, 9, 20, 7], [0, 8, 3]]
     collate = make_collator(kind, pad_token_id=0)
-    batch = collate(rows)
+    batch = collate(make_rows(*rows))
     with torch.inference_mode():
         summary = kind.summarize(model(**batch).logits, batch)
-        losses = [float(model(**collate([row])).loss) for row in rows]
+        losses = [float(model(**collate(make_rows(row))).loss) for row in rows]
     assert summary["num_tokens"].tolist() == [4, 2]
     assert summary["nll"].tolist() == pytest.approx([losses[0] * 4, losses[1] * 2], rel=1e-5)
 

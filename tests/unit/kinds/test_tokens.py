@@ -52,7 +52,7 @@ def tokenize(
 
 
 def as_lists(rows: TokenRows) -> list[list[int]]:
-    return [np.asarray(row["input_ids"]).tolist() for row in take_rows(rows, np.arange(len(rows.lengths)))]
+    return [ids.tolist() for ids in take_rows(rows, np.arange(len(rows.lengths))).tokens["input_ids"].split()]
 
 
 def test_the_ids_are_those_of_the_ordinary_call(bert: Path) -> None:

@@ -191,6 +191,7 @@ def test_every_option_has_an_effect(engine, tmp_path, make_job, train_here):
         "num_epochs": 1,
         "per_device_train_batch_size": 5,
         "gradient_accumulation_steps": 2,
+        "max_micro_batch_tokens": 12,
         "learning_rate": 2e-3,
         "weight_decay": 0.5,
         "optimizer": "adafactor",

@@ -10,7 +10,15 @@ from tunesmith.training.meter import LossMeter, MeteredStep
 
 
 def step(number, loss, grad_norm=1.0, num_examples=4):
-    return MeteredStep(number, torch.tensor(loss), torch.tensor(grad_norm), 5e-5, num_examples)
+    return MeteredStep(
+        number,
+        torch.tensor(loss),
+        torch.tensor(grad_norm),
+        5e-5,
+        num_examples,
+        num_tokens=3 * num_examples,
+        num_padded_tokens=4 * num_examples,
+    )
 
 
 def test_a_meter_restored_in_the_middle_gives_the_same_bits():

@@ -1,0 +1,140 @@
+"""The gradient of a step, computed in as many micro-batches as fit into the memory."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tunesmith.errors import TrainingError
+from tunesmith.training.loss import Batch, Loss
+from tunesmith.training.prepared import Step
+
+log = logging.getLogger(__name__)
+
+
+class GradientSum:
+    """Adds up the gradient of each step, the same whatever the micro-batches it is computed in.
+
+    A micro-batch that does not fit into the memory is cut in parts, and so are all later ones of its size: the step is
+    computed again from its beginning, with the same random numbers, as if they had been smaller from the start.
+
+    Args:
+        loss: What is minimised.
+        device: Where the model is.
+        max_tokens: Most tokens that go through the model at once, padding included; None: whatever a micro-batch has.
+    """
+
+    def __init__(self, loss: Loss, device: torch.device, max_tokens: int | None) -> None:
+        self._loss, self._device = loss, device
+        self.max_tokens = max_tokens
+
+    def add(self, model: Any, step: Step) -> Tensor:
+        """Add the gradient of a step's mean loss to that of the weights, which is none yet.
+
+        Returns:
+            The loss, a scalar on the device.
+
+        Raises:
+            TrainingError: Not even a single example fits into the memory.
+        """
+        randomness = _get_randomness(self._device)
+        while True:
+            try:
+                return self._compute(model, step)
+            except _OutOfMemoryError as error:
+                self._lower_limit(error)
+            # Outside of the handler: the error holds on to what the pass has computed.
+            model.zero_grad(set_to_none=True)
+            _set_randomness(self._device, randomness)
+
+    def _compute(self, model: Any, step: Step) -> Tensor:
+        parts = [part for batch in step.batches for part in split_batch(batch, self.max_tokens)]
+        weights = [self._loss.weigh(part) for part in parts]
+        whole = torch.stack(weights).sum()
+        losses = []
+        for part, weight in zip(parts, weights, strict=True):
+            try:
+                inputs = {name: values.to(self._device, non_blocking=True) for name, values in part.items()}
+                # The mean over the step's targets, not over each part's: the gradient does not depend on the cuts.
+                loss = self._loss.compute(model, inputs) * (weight / whole)
+                loss.backward()  # type: ignore[no-untyped-call]  # torch's own
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                raise _OutOfMemoryError(part) from None
+            losses.append(loss.detach())
+        return torch.stack(losses).sum()
+
+    def _lower_limit(self, error: _OutOfMemoryError) -> None:
+        if error.num_rows == 1:
+            raise TrainingError(
+                f"a single example of {error.num_tokens:,} tokens does not fit into the memory of {self._device}. "
+                "Lower tokenize.max_length, train an adapter with model.lora, or choose a smaller base model."
+            )
+        self.max_tokens = error.num_tokens // 2
+        log.warning(
+            "out of memory with %d x %d tokens; from here on at most %d tokens at once, with the same effective batch",
+            error.num_rows,
+            error.num_tokens // error.num_rows,
+            self.max_tokens,
+        )
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+class _OutOfMemoryError(Exception):
+    """A part did not fit; it holds on to nothing but its size."""
+
+    def __init__(self, part: Batch) -> None:
+        super().__init__()
+        self.num_rows, longest = part["input_ids"].shape
+        self.num_tokens = self.num_rows * longest
+
+
+def split_batch(batch: Batch, max_tokens: int | None) -> Iterator[Batch]:
+    """Cut a micro-batch in parts of at most so many tokens, padding included; at least a row each.
+
+    Args:
+        batch: Tensors of shape (num_rows, longest) or (num_rows,), padded on the right, in which `attention_mask` is 1
+            where a token is.
+        max_tokens: None: do not cut.
+
+    Yields:
+        The parts, each padded to its own longest row.
+    """
+    num_rows, longest = batch["input_ids"].shape
+    if max_tokens is None or num_rows * longest <= max_tokens:
+        yield batch
+        return
+    lengths = batch["attention_mask"].sum(dim=1).tolist()
+    start = 0
+    while start < num_rows:
+        stop, widest = start + 1, lengths[start]
+        while stop < num_rows and max(widest, lengths[stop]) * (stop + 1 - start) <= max_tokens:
+            widest = max(widest, lengths[stop])
+            stop += 1
+        yield {
+            name: values[start:stop, :widest] if values.ndim > 1 else values[start:stop]
+            for name, values in batch.items()
+        }
+        start = stop
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether a device, or the CPU, had no room for a tensor."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _get_randomness(device: torch.device) -> tuple[Tensor, Tensor | None]:
+    return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+
+
+def _set_randomness(device: torch.device, states: tuple[Tensor, Tensor | None]) -> None:
+    cpu, cuda = states
+    torch.set_rng_state(cpu)
+    if cuda is not None:
+        torch.cuda.set_rng_state(cuda, device)
