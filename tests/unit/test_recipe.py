@@ -322,6 +322,12 @@ def test_class_weights_without_labels_are_refused(mistakes):
     assert found == "10: train.class_weights: has no effect on text-generation, which has no labels; remove it"
 
 
+def test_packing_where_there_is_no_padding_is_refused(mistakes):
+    text = with_train("packing: true").replace("text-classification", "text-generation")
+    (found,) = mistakes(text.replace("  label: label\n", ""))
+    assert found.startswith("10: train.packing: has no effect on text-generation, whose blocks are full")
+
+
 def test_what_a_section_checks_by_itself_comes_with_its_line(mistakes):
     (found,) = mistakes(GOOD + "split:\n  validation_fraction: 0.5\n  test_fraction: 0.6\n")
     assert found.startswith("12: split.test_fraction: ")

@@ -36,7 +36,7 @@ _TOKENIZER_FILES = (
 _VOCABULARY_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 _BYTE_TOKENIZERS = frozenset({"ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer"})
 """Tokenizers of bytes or characters, which have no vocabulary file."""
-_POSITIONS_AFTER_PADDING = frozenset({"roberta", "xlm-roberta", "camembert", "roberta-prelayernorm", "xmod", "mpnet"})
+POSITIONS_AFTER_PADDING = frozenset({"roberta", "xlm-roberta", "camembert", "roberta-prelayernorm", "xmod", "mpnet"})
 """Model types that number positions from the padding id plus one, and so take that many tokens fewer."""
 _POSITION_FIELDS = ("max_position_embeddings", "n_positions", "max_seq_len")
 _NO_LIMIT = 1_000_000
@@ -274,7 +274,7 @@ def _advice_on_weights(folder: Path) -> str:
 
 def _find_max_length(folder: Path, settings: Mapping[str, Any]) -> int | None:
     limits = [settings[name] for name in _POSITION_FIELDS if isinstance(settings.get(name), int)]
-    if settings.get("model_type") in _POSITIONS_AFTER_PADDING:
+    if settings.get("model_type") in POSITIONS_AFTER_PADDING:
         limits = [limit - int(settings.get("pad_token_id") or 0) - 1 for limit in limits]
     tokenizer = folder / "tokenizer_config.json"
     if tokenizer.is_file():

@@ -54,6 +54,9 @@ class TrainConfig(Section):
     """`bf16` computes in bfloat16 where that is safe, on fp32 weights; `auto` does so where a device is good at it."""
     group_by_length: bool = True
     """Whether a batch holds examples of about the same length, which saves padding."""
+    packing: bool = False
+    """Whether padding is taken out of a batch before the model's layers, all but attention: examples of any length then
+    share a batch at no cost. Pays where batches are not grouped by length; needs a model that takes positions."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Of the new head, the adapter, the order of the examples and the dropout."""
     save_steps: Annotated[int, Field(ge=1), NOT_IN_KEY] = 100

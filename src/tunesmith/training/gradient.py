@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -12,8 +11,6 @@ from torch import Tensor
 from tunesmith.errors import TrainingError
 from tunesmith.training.loss import Batch, Loss
 from tunesmith.training.prepared import Step
-
-log = logging.getLogger(__name__)
 
 
 class GradientSum:
@@ -26,10 +23,13 @@ class GradientSum:
         loss: What is minimised.
         device: Where the model is.
         max_tokens: Most tokens that go through the model at once, padding included; None: whatever a micro-batch has.
+        on_limit: Is told the new `max_tokens` when the memory ran out.
     """
 
-    def __init__(self, loss: Loss, device: torch.device, max_tokens: int | None) -> None:
-        self._loss, self._device = loss, device
+    def __init__(
+        self, loss: Loss, device: torch.device, max_tokens: int | None, on_limit: Callable[[int], None]
+    ) -> None:
+        self._loss, self._device, self._on_limit = loss, device, on_limit
         self.max_tokens = max_tokens
 
     def add(self, model: Any, step: Step) -> Tensor:
@@ -76,12 +76,7 @@ class GradientSum:
                 "Lower tokenize.max_length, train an adapter with model.lora, or choose a smaller base model."
             )
         self.max_tokens = error.num_tokens // 2
-        log.warning(
-            "out of memory with %d x %d tokens; from here on at most %d tokens at once, with the same effective batch",
-            error.num_rows,
-            error.num_tokens // error.num_rows,
-            self.max_tokens,
-        )
+        self._on_limit(self.max_tokens)
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 

@@ -97,6 +97,7 @@ class _Attempt:
         self.rows = SpoolReader(job.spool)
         self.was_told_to_stop = threading.Event()
         self.has_said_what = False
+        self.said_limit: int | None = None
 
     def run(self, lock: int) -> None:
         """Start the process and stay with it to its end."""
@@ -145,6 +146,7 @@ class _Attempt:
             if progress is not None and progress.phase != "loading":  # until then, the spool may end in half a row
                 self.hand_on_rows()
                 self._say_what_is_trained(progress)
+                self._say_limit(progress)
             # In a thread, Ctrl-C never arrives; the main thread's end does.
             if not asked and (self.was_told_to_stop.is_set() or not threading.main_thread().is_alive()):
                 asked = True
@@ -159,6 +161,18 @@ class _Attempt:
         share = "all" if trained == total else f"{trained:,} ({trained / total:.2%})"
         log.info("train: on %s in %s, %s of %s weights", progress.device, progress.precision, share, f"{total:,}")
         self.has_said_what = True
+
+    def _say_limit(self, progress: Progress) -> None:
+        if progress.lowered_limit in (None, self.said_limit):
+            return
+        self.said_limit = progress.lowered_limit
+        log.warning(
+            "train: out of memory at step %d; from here on at most %d tokens go through the model at once, and the "
+            "effective batch stays what it is. To begin so: train.max_micro_batch_tokens=%d",
+            progress.step + 1,
+            progress.lowered_limit,
+            progress.lowered_limit,
+        )
 
     def _judge(self, exit_code: int) -> None:
         """Turn the end of the process into an error, unless it left a result."""

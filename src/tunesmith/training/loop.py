@@ -18,7 +18,7 @@ from tunesmith.training.gradient import GradientSum
 from tunesmith.training.job import Job
 from tunesmith.training.meter import LossMeter, metered
 from tunesmith.training.optimizer import build_optimizer
-from tunesmith.training.precision import choose_precision
+from tunesmith.training.precision import Precision, choose_precision
 from tunesmith.training.prepared import Prepared, Step, prepare, seed_everything
 from tunesmith.training.randomness import load_randomness, save_randomness
 from tunesmith.training.reporter import Progress, Reporter
@@ -37,7 +37,8 @@ def run(job: Job, reporter: Reporter) -> Trained:
         TrainingError: A loss is not finite.
         UserError: The base model or the precision cannot be used.
     """
-    loop = _Loop(job, prepare(job), reporter)
+    precision = choose_precision(job.train.precision, PartialState().device)
+    loop = _Loop(job, prepare(job), reporter, precision)
     loop.begin()
     loop.train()
     return loop.finish()
@@ -46,16 +47,18 @@ def run(job: Job, reporter: Reporter) -> Trained:
 class _Loop:
     """The state of a training."""
 
-    def __init__(self, job: Job, prepared: Prepared, reporter: Reporter) -> None:
+    def __init__(self, job: Job, prepared: Prepared, reporter: Reporter, precision: Precision) -> None:
         self.job, self.config, self.prepared, self.reporter = job, job.train, prepared, reporter
         self.schedule = prepared.schedule
         self.device = PartialState().device
-        self.precision = choose_precision(self.config.precision, self.device)
+        self.precision = precision
         self.accelerator = Accelerator(mixed_precision="bf16" if self.precision == "bf16" else "no")
         optimizer = build_optimizer(prepared.model, self.config)
         self.model, self.optimizer = self.accelerator.prepare(prepared.model, optimizer)
         self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        self.gradient = GradientSum(prepared.loss, self.device, self.config.max_micro_batch_tokens)
+        self.gradient = GradientSum(
+            prepared.loss, self.device, self.config.max_micro_batch_tokens, reporter.limit_micro_batches
+        )
         self.scheduler = LambdaLR(optimizer, self.schedule.learning_rate_factor)
         self.checkpoints = Checkpoints(job.work)
         self.meter = LossMeter()

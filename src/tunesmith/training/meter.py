@@ -24,13 +24,13 @@ class MeteredStep:
     learning_rate: float
     num_examples: int
     num_tokens: int
-    num_padded_tokens: int
+    num_computed_tokens: int
 
 
 def metered(number: int, step: Step, loss: torch.Tensor, grad_norm: torch.Tensor, learning_rate: float) -> MeteredStep:
     """What the step with this number leaves behind."""
     return MeteredStep(
-        number, loss, grad_norm, learning_rate, step.num_examples, step.num_tokens, step.num_padded_tokens
+        number, loss, grad_norm, learning_rate, step.num_examples, step.num_tokens, step.num_computed_tokens
     )
 
 
@@ -44,7 +44,7 @@ class LossMeter:
         self._epoch_sum = 0.0
         self._epoch_examples = 0
         self._num_tokens = 0
-        self._num_padded_tokens = 0
+        self._num_computed_tokens = 0
         self._last: dict[str, float] = {}
 
     def add(self, step: MeteredStep) -> None:
@@ -64,20 +64,20 @@ class LossMeter:
             "epoch_sum": self._epoch_sum,
             "epoch_examples": self._epoch_examples,
             "num_tokens": self._num_tokens,
-            "num_padded_tokens": self._num_padded_tokens,
+            "num_computed_tokens": self._num_computed_tokens,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from `state`."""
         self._row_sum, self._row_steps = state["row_sum"], state["row_steps"]
         self._epoch_sum, self._epoch_examples = state["epoch_sum"], state["epoch_examples"]
-        self._num_tokens, self._num_padded_tokens = state["num_tokens"], state["num_padded_tokens"]
+        self._num_tokens, self._num_computed_tokens = state["num_tokens"], state["num_computed_tokens"]
 
     @property
     def padding_fraction(self) -> float:
         """How much of what went through the model was padding, over the whole training; in [0, 1)."""
         self._settle()
-        return 1 - self._num_tokens / self._num_padded_tokens
+        return 1 - self._num_tokens / self._num_computed_tokens
 
     def take_row(self) -> dict[str, float]:
         """The metrics of the steps since the last row: their mean loss, and the last one's rate and gradient norm.
@@ -114,7 +114,7 @@ class LossMeter:
             self._epoch_sum += loss * step.num_examples
             self._epoch_examples += step.num_examples
             self._num_tokens += step.num_tokens
-            self._num_padded_tokens += step.num_padded_tokens
+            self._num_computed_tokens += step.num_computed_tokens
             self._last = {"train/learning_rate": step.learning_rate, "train/grad_norm": grad_norm}
         self._pending.clear()
 

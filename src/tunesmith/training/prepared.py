@@ -34,7 +34,7 @@ class Step(NamedTuple):
         batches: Its micro-batches.
         num_examples: Examples of all of them.
         num_tokens: Tokens of all of them.
-        num_padded_tokens: The same, with the padding.
+        num_computed_tokens: The same, with the padding that goes through the model's layers.
         epoch: How many epochs are done behind it.
         place: Where a stream stands behind it.
     """
@@ -42,7 +42,7 @@ class Step(NamedTuple):
     batches: Sequence[Batch]
     num_examples: int
     num_tokens: int
-    num_padded_tokens: int
+    num_computed_tokens: int
     epoch: float
     place: dict[str, Any] | None = None
 
@@ -129,10 +129,13 @@ class Prepared:
             batches=[self.collate(rows) for rows in batches],
             num_examples=sum(len(rows) for rows in batches),
             num_tokens=sum(int(tokens.sum()) for tokens in lengths),
-            num_padded_tokens=sum(len(tokens) * int(tokens.max()) for tokens in lengths),
+            num_computed_tokens=sum(self._count_computed(tokens) for tokens in lengths),
             epoch=epoch,
             place=place,
         )
+
+    def _count_computed(self, lengths: np.ndarray[Any, Any]) -> int:
+        return int(lengths.sum()) if self.schedule.config.packing else len(lengths) * int(lengths.max())
 
 
 def prepare(job: Job) -> Prepared:
@@ -145,6 +148,9 @@ def prepare(job: Job) -> Prepared:
     model = build_model(job.base, job.examples, job.labels, job.lora, job.train.seed)
     if torch.accelerator.current_accelerator(check_available=True) is None:
         use_fast_dropout(model)
+    if job.train.packing:
+        # By name: a training without packing does not depend on its code.
+        import_module("tunesmith.modeling.packing").pack_body(model)
     return Prepared(
         model=model,
         train=train,

@@ -42,6 +42,8 @@ class Progress(BaseModel):
     """Examples that this attempt has trained on."""
     seconds: float = 0.0
     """How long this attempt has been training."""
+    lowered_limit: int | None = None
+    """Most tokens that go through the model at once, since the memory ran out in this attempt."""
 
 
 def read_progress(path: Path) -> Progress | None:
@@ -95,6 +97,10 @@ class Reporter:
         self._update(step=step, epoch=epoch, num_examples=total, seconds=self.seconds)
         if time.perf_counter() - self._written >= MIN_INTERVAL_SECONDS:
             self._write()
+
+    def limit_micro_batches(self, max_tokens: int) -> None:
+        """The memory ran out: from now on, at most so many tokens go through the model at once."""
+        self._update(lowered_limit=max_tokens)
 
     def log(self, row: Row) -> None:
         """A row of metrics."""

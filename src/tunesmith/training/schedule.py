@@ -9,8 +9,32 @@ from typing import Any
 
 import numpy as np
 
+from tunesmith.errors import UserError
 from tunesmith.features.batching import plan_batches
 from tunesmith.training.config import TrainConfig
+
+
+def check_schedule(config: TrainConfig, num_examples: int) -> None:
+    """Refuse what the number of training examples makes pointless; not for streams, which have no number.
+
+    Raises:
+        UserError: A step would take more examples than there are, or the best of a single validation is asked for.
+    """
+    effective = config.per_device_train_batch_size * config.gradient_accumulation_steps
+    if effective > num_examples:
+        raise UserError(
+            f"train: a step would take {effective:,} examples (per_device_train_batch_size "
+            f"{config.per_device_train_batch_size:,} x gradient_accumulation_steps "
+            f"{config.gradient_accumulation_steps:,}), but the train split has {num_examples:,}. Lower one of them, so "
+            f"that a step takes {num_examples:,} or fewer."
+        )
+    plan = Schedule(config, np.empty(num_examples))
+    if config.keeps_best and plan.num_epochs == 1:
+        name = "early_stopping_patience" if config.early_stopping_patience is not None else "load_best_model_at_end"
+        raise UserError(
+            f"train.{name} has no effect: max_steps ({config.max_steps:,}) ends the training in its first epoch of "
+            f"{plan.steps_per_epoch:,} steps, and so with a single validation. Raise max_steps, or remove {name}."
+        )
 
 
 @dataclass(frozen=True)

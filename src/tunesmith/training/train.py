@@ -22,6 +22,7 @@ from tunesmith.training.job import Job, StreamJob
 from tunesmith.training.launcher import launch
 from tunesmith.training.lock import hold
 from tunesmith.training.observer import GuardedObserver, Observer
+from tunesmith.training.schedule import check_schedule
 
 _LIBRARIES = ("accelerate", "numpy", "safetensors", "torch", "transformers")
 
@@ -65,11 +66,17 @@ def derive_train(
 
     Raises:
         ModelError: There is no such base model, or it has none of the layers that the adapter is for.
+        UserError: A step takes more examples than there are, as far as these are known.
     """
     base = find_base(model)
     if model.lora is not None:
         check_targets(base.folder, model.lora)
+    num_examples = features.facts.get("num_examples")
+    if num_examples is not None and train.validation_steps is None:
+        check_schedule(train, num_examples["train"])
     asked, code = _describe_stream(stream, train)
+    engine = f"tunesmith.training.{train.engine}"
+    packing = ("tunesmith.modeling.packing",) if train.packing else ()
     ingredients = compose_ingredients(
         config={
             "examples": examples.key_fields(),
@@ -78,7 +85,7 @@ def derive_train(
             **asked,
         },
         inputs={"features": features.key, "base model": base.digest},
-        code=("tunesmith.training.worker", f"tunesmith.training.{train.engine}", kind_module(examples), *code),
+        code=("tunesmith.training.worker", engine, kind_module(examples), *code, *packing),
         libraries=_LIBRARIES if model.lora is None else (*_LIBRARIES, "peft"),
     )
 

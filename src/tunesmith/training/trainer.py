@@ -42,7 +42,7 @@ def run(job: Job, reporter: Reporter) -> Trained:
     position = Position() if job.checkpoint is None else read_position(job.checkpoint)
     prepared.resume(position.stream)
     limit = job.train.max_micro_batch_tokens if job.checkpoint is None else position.max_micro_batch_tokens
-    gradient = GradientSum(prepared.loss, device, limit)
+    gradient = GradientSum(prepared.loss, device, limit, reporter.limit_micro_batches)
     bookkeeping = _Bookkeeping(job, prepared.schedule, reporter, position, gradient)
     arguments = _arguments(job, prepared.schedule, precision, device)
     trainer = _MeteredTrainer(prepared, bookkeeping, gradient, model=prepared.model, args=arguments)

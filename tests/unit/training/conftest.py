@@ -69,9 +69,14 @@ def make_job(bert: Path, llama: Path, features: Ref, blocks: Ref) -> Callable[..
 
 
 @pytest.fixture
-def train_here() -> Iterator[Callable[..., None]]:
-    """Do a job in this process, continuing from the newest checkpoint, as the training process would."""
+def train_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Do a job in this process, continuing from the newest checkpoint, as the training process would.
+
+    Where a test asks for bf16, any machine emulates it; training itself refuses that.
+    """
     from accelerate.state import AcceleratorState, PartialState
+
+    monkeypatch.setattr("tunesmith.training.precision._CPUINFO", tmp_path / "no-cpuinfo")
 
     def train(job: Job, reporter_class: type[Reporter] = Reporter) -> None:
         from tunesmith.training.trained import save_result

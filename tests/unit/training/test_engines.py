@@ -77,7 +77,7 @@ def step_of(folder):
         pytest.param({"lora": True}, id="lora"),
         pytest.param({"generation": True}, id="generation"),
         pytest.param({"lora": True, "generation": True, "gradient_accumulation_steps": 2}, id="accumulation"),
-        pytest.param({"precision": "bf16", "group_by_length": False, "lr_scheduler_type": "cosine"}, id="bf16"),
+        pytest.param({"precision": "bf16", "group_by_length": False, "packing": True}, id="bf16, packed"),
         pytest.param({"label_smoothing": 0.1, "class_weights": "balanced", "optimizer": "adafactor"}, id="weighted"),
     ],
 )
@@ -157,7 +157,8 @@ def test_a_damaged_checkpoint_is_set_aside_and_an_older_one_used(engine, fault, 
         {"lr_scheduler_type": "constant", "weight_decay": 0.5, "max_grad_norm": 0.1, "max_steps": 7},
         {"lr_scheduler_type": "cosine", "warmup_fraction": 0.0, "group_by_length": False, "seed": 3},
         {"optimizer": "sgd", "label_smoothing": 0.1, "class_weights": {"bad": 2.0}, "gradient_accumulation_steps": 3},
-        {"optimizer": "adafactor", "load_best_model_at_end": True},
+        {"optimizer": "adafactor", "load_best_model_at_end": True, "lr_scheduler_type": "cosine"},
+        {"num_epochs": 4, "logging_steps": 1, "precision": "fp32"},
     ],
 )
 def test_both_engines_train_the_same_weights_where_there_is_no_dropout(
@@ -173,6 +174,10 @@ def test_both_engines_train_the_same_weights_where_there_is_no_dropout(
     assert [row["step"] for row in rows(jobs[0])] == [row["step"] for row in rows(jobs[1])]
     for ours, theirs in zip(rows(jobs[0]), rows(jobs[1]), strict=True):
         assert ours["metrics"] == pytest.approx(theirs["metrics"], rel=1e-4)
+    if options.get("logging_steps") == 1:
+        losses = [[row["metrics"]["train/loss"] for row in rows(job) if "train/loss" in row["metrics"]] for job in jobs]
+        assert len(losses[0]) == 60
+        assert np.abs(np.subtract(*losses)).max() < 1e-6
 
 
 def _copy_without_dropout(base: Path, target: Path) -> None:
@@ -202,6 +207,7 @@ def test_every_option_has_an_effect(engine, tmp_path, make_job, train_here):
         "class_weights": {"good": 3.0},
         "precision": "bf16",
         "group_by_length": False,
+        "packing": True,
         "seed": 1,
         "logging_steps": 7,
     }

@@ -65,7 +65,7 @@ def train_where_memory_ends(engine, job, train_here, monkeypatch, max_tokens, re
 @ENGINES
 @pytest.mark.parametrize("options", [{}, {"generation": True}])
 def test_where_memory_runs_out_training_goes_on_as_if_the_micro_batches_had_been_smaller(
-    engine, options, tmp_path, make_job, train_here, monkeypatch, caplog
+    engine, options, tmp_path, make_job, train_here, monkeypatch
 ):
     common = {"engine": engine, "per_device_train_batch_size": 8, "gradient_accumulation_steps": 3, **options}
     job = make_job(tmp_path / "small", **common)
@@ -83,8 +83,6 @@ def test_where_memory_runs_out_training_goes_on_as_if_the_micro_batches_had_been
     train_where_memory_ends(engine, job, train_here, monkeypatch, 30)
     facts = read_manifest(job.result).header["facts"]
     assert 0 < facts["max_micro_batch_tokens"] <= 30
-    assert caplog.text.count("out of memory with 8 x") == 1
-    assert "with the same effective batch" in caplog.text
 
     told = make_job(tmp_path / "told", max_micro_batch_tokens=facts["max_micro_batch_tokens"], **common)
     train_here(told)
@@ -138,7 +136,7 @@ def step(rows):
     ids = torch.ones(rows, 40, dtype=torch.long)
     return Step([{"input_ids": ids, "attention_mask": ids, "labels": ids[:, 0]}], rows, 40 * rows, 40 * rows, 1.0)
 
-model, gradient = Model(), GradientSum(Loss(TrainConfig(), None), torch.device("cpu"), None)
+model, gradient = Model(), GradientSum(Loss(TrainConfig(), None), torch.device("cpu"), None, print)
 gradient.add(model, step(4))
 expected, rows = head.weight.grad.clone(), 256
 model.zero_grad()
@@ -154,4 +152,6 @@ print(gradient.max_tokens)
 def test_a_cpu_that_runs_out_of_memory_for_real_is_noticed():
     done = subprocess.run([sys.executable, "-c", REAL], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert 40 <= int(done.stdout) < 256 * 40
+    *told, limit = [int(line) for line in done.stdout.split()]
+    assert told[-1] == limit
+    assert 40 <= limit < 256 * 40

@@ -17,7 +17,7 @@ def step(number, loss, grad_norm=1.0, num_examples=4):
         5e-5,
         num_examples,
         num_tokens=3 * num_examples,
-        num_padded_tokens=4 * num_examples,
+        num_computed_tokens=4 * num_examples,
     )
 
 

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tunesmith.errors import UserError
 from tunesmith.training.config import TrainConfig
-from tunesmith.training.schedule import Schedule
+from tunesmith.training.schedule import Schedule, check_schedule
 
 
 def schedule(num_examples, **config):
@@ -50,6 +51,20 @@ def test_max_steps_cuts_the_last_epoch_short():
     plan = schedule(40, per_device_train_batch_size=4, num_epochs=3, max_steps=14)
     assert (plan.num_steps, plan.num_epochs, plan.last_step(1)) == (14, 2, 14)
     assert len(list(plan.steps(1, 10))) == 4
+
+
+def test_a_step_of_more_examples_than_there_are_is_refused_with_both_numbers():
+    config = TrainConfig(per_device_train_batch_size=8, gradient_accumulation_steps=3)
+    check_schedule(config, 24)
+    with pytest.raises(UserError, match=r"would take 24 examples .*8 x gradient_accumulation_steps 3.* has 23"):
+        check_schedule(config, 23)
+
+
+def test_the_best_of_a_single_validation_is_refused():
+    config = TrainConfig(per_device_train_batch_size=4, num_epochs=3, max_steps=10, load_best_model_at_end=True)
+    check_schedule(config, 36)
+    with pytest.raises(UserError, match=r"load_best_model_at_end has no effect: max_steps \(10\) .* of 10 steps"):
+        check_schedule(config, 40)
 
 
 @pytest.mark.parametrize("shape", ["linear", "cosine", "constant"])

@@ -1,0 +1,166 @@
+"""Models that compute on tokens alone: the padding of a batch is taken out before the body, and put back behind it.
+
+Linear layers, norms and activations see the tokens of all rows one after another. Attention alone sees rows, because a
+token attends to those of its own row; so what stands beside a row in the batch changes nothing about it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor, nn
+
+from tunesmith.errors import ModelError
+from tunesmith.modeling.base import POSITIONS_AFTER_PADDING
+
+ATTENTION = "tunesmith_packed"
+"""The name under which transformers knows packed attention; behind it comes the name of what it is packed from."""
+TOLERANCE = 1e-4
+"""How far the logits of a packed model may be from those of the same model unpacked, in fp32."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the tokens of a batch lie.
+
+    Attributes:
+        mask: Where there is a token and no padding, shape (num_rows, longest).
+    """
+
+    mask: Tensor
+
+    @cached_property
+    def places(self) -> Tensor:
+        """The place of each token in the flattened batch, shape (num_tokens,)."""
+        return self.mask.flatten().nonzero().flatten()
+
+    def pack(self, values: Tensor) -> Tensor:
+        """Values of shape (num_rows, longest, ...), without those of the padding: (1, num_tokens, ...)."""
+        return values.flatten(0, 1)[self.places].unsqueeze(0)
+
+    def unpack(self, values: Tensor) -> Tensor:
+        """Values of shape (1, num_tokens, ...), with zeros for the padding: (num_rows, longest, ...)."""
+        padded = values.new_zeros((self.mask.numel(), *values.shape[2:]))
+        return padded.index_copy(0, self.places, values[0]).view(*self.mask.shape, *values.shape[2:])
+
+    def visible(self, *, is_causal: bool, window: int | None) -> Tensor:
+        """Which keys a query sees, booleans that broadcast to (num_rows, num_heads, longest, longest)."""
+        visible = self.mask[:, None, None, :]
+        if not is_causal:
+            return visible
+        longest = self.mask.shape[1]
+        before = torch.ones(longest, longest, dtype=torch.bool, device=self.mask.device).tril()
+        return visible & (before if window is None else before.triu(1 - window))
+
+
+_layout: ContextVar[Layout] = ContextVar("layout")
+
+
+def pack_body(model: Any) -> None:
+    """Let a model compute without padding from now on; the shapes of its inputs and outputs stay what they are.
+
+    Args:
+        model: A model of transformers, or of peft around one, in fp32.
+
+    Raises:
+        ModelError: The model takes no positions, or its attention cannot be packed; found by trying it.
+    """
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    body = base.base_model
+    if "position_ids" not in inspect.signature(body.forward).parameters:
+        _refuse(base, "it does not take the position of each token")
+    probe = _make_probe(base.config)
+    expected = _compute_logits(model, probe)
+    _register(base)
+    body.forward = _without_padding(body, base.config)
+    difference = float((_compute_logits(model, probe) - expected).abs().max())
+    if not difference < TOLERANCE:
+        _refuse(base, f"packed, its logits differ by {difference:.2g}")
+
+
+def _without_padding(body: Any, config: Any) -> Callable[..., Any]:
+    forward, first = body.forward, 0
+    if config.model_type in POSITIONS_AFTER_PADDING:
+        first = int(config.pad_token_id) + 1
+
+    def packed(
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        token_type_ids: Tensor | None = None,
+        position_ids: None = None,
+        **options: Any,
+    ) -> Any:
+        layout = Layout(attention_mask.bool())
+        positions = torch.arange(first, first + input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
+        if token_type_ids is not None:
+            options["token_type_ids"] = layout.pack(token_type_ids)
+        token = _layout.set(layout)
+        try:
+            output = forward(input_ids=layout.pack(input_ids), position_ids=layout.pack(positions), **options)
+        finally:
+            _layout.reset(token)
+        output.last_hidden_state = layout.unpack(output.last_hidden_state)
+        if output.get("pooler_output") is not None:  # of the first token of the pack, and not of each row
+            output.pooler_output = body.pooler(output.last_hidden_state)
+        return output
+
+    return packed
+
+
+def _register(base: Any) -> None:
+    """Let a model's attention see rows, as the implementation that it had would."""
+    from transformers import AttentionInterface
+    from transformers.masking_utils import AttentionMaskInterface
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    implementation = base.config._attn_implementation
+    if implementation not in ALL_ATTENTION_FUNCTIONS:
+        _refuse(base, f"its attention ({implementation}) is its own")
+    attend = ALL_ATTENTION_FUNCTIONS[implementation]
+
+    def attend_packed(
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Tensor | None,
+        is_causal: bool | None = None,
+        **options: Any,
+    ) -> tuple[Tensor, None]:
+        layout = _layout.get()
+        sees_no_later = getattr(module, "is_causal", True) if is_causal is None else is_causal
+        visible = layout.visible(is_causal=sees_no_later, window=options.get("sliding_window"))
+        padded = [layout.unpack(part.transpose(1, 2)).transpose(1, 2) for part in (query, key, value)]
+        attended, _ = attend(module, *padded, visible, is_causal=False, **options)
+        return layout.pack(attended), None
+
+    name = f"{ATTENTION}_{implementation}"
+    AttentionInterface.register(name, attend_packed)
+    AttentionMaskInterface.register(name, lambda *_args, **_options: None)
+    base.set_attn_implementation(name)
+
+
+def _make_probe(config: Any) -> dict[str, Tensor]:
+    """Two rows, one with padding, of tokens that are not the padding."""
+    ids = torch.tensor([[5, 6, 7, 8, 9, 10], [11, 12, 13, 0, 0, 0]]) % config.vocab_size
+    mask = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 0, 0, 0]])
+    return {"input_ids": ids.where(mask.bool(), torch.tensor(config.pad_token_id)), "attention_mask": mask}
+
+
+def _compute_logits(model: Any, batch: dict[str, Tensor]) -> Tensor:
+    """The logits of the tokens, or of the rows, in evaluation; the model is left in training."""
+    model.eval()
+    with torch.no_grad():
+        logits: Tensor = model(**batch).logits
+    model.train()
+    return logits if logits.ndim == 2 else logits[batch["attention_mask"].bool()]
+
+
+def _refuse(base: Any, why: str) -> NoReturn:
+    raise ModelError(f"train.packing: a {base.config.model_type} model cannot be packed: {why}. Set it to false.")

