@@ -129,7 +129,7 @@ def find_conflicts(recipe: object) -> list[tuple[Place, str]]:
     return [
         *_find_metric_conflict(section_of(recipe, "evaluate").get("primary_metric"), kind, list(module.METRICS)),
         *_find_overflow_conflict(section_of(recipe, "tokenize"), kind, cuts_texts=module.CUTS_TEXTS),
-        *_find_packing_conflict(section_of(recipe, "train"), kind, has_padding=module.CUTS_TEXTS),
+        *_find_batching_conflict(section_of(recipe, "train"), kind, has_padding=module.CUTS_TEXTS),
         *_find_weights_conflict(recipe, kind, has_labels="labels" in examples.model_fields),
         *find_streaming_conflicts(recipe, needs_labels="labels" in examples.model_fields),
     ]
@@ -151,10 +151,11 @@ def _find_overflow_conflict(tokenize: Mapping[str, Any], kind: object, *, cuts_t
     return [(("tokenize", "on_overflow"), text)]
 
 
-def _find_packing_conflict(train: Mapping[str, Any], kind: object, *, has_padding: bool) -> list[tuple[Place, str]]:
-    if has_padding or train.get("packing") is not True:
+def _find_batching_conflict(train: Mapping[str, Any], kind: object, *, has_padding: bool) -> list[tuple[Place, str]]:
+    asked = train.get("batching")
+    if has_padding or asked not in ("packed", "grouped"):
         return []
-    return [(("train", "packing"), f"has no effect on {kind}, whose blocks are full and have no padding; remove it")]
+    return [(("train", "batching"), f"{asked} has no effect on {kind}, whose examples are equally long; remove it")]
 
 
 def _find_weights_conflict(recipe: object, kind: object, *, has_labels: bool) -> list[tuple[Place, str]]:

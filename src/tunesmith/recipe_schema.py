@@ -166,14 +166,15 @@ def join_or(words: Iterable[str]) -> str:
 
 
 def find_nearest(name: str, names: Iterable[str]) -> str | None:
-    """The name that was probably meant.
+    """The name that was probably meant: one with all of it as whole words, one spelled alike, or one with it inside.
 
     Example:
-        >>> find_nearest("batch-size", ["seed", "per_device_train_batch_size"])
+        >>> find_nearest("batch-size", ["batching", "per_device_train_batch_size"])
         'per_device_train_batch_size'
     """
     wanted, known = name.lower().replace("-", "_"), list(names)
-    near = get_close_matches(wanted, known, n=1)
+    whole = [other for other in known if "_" in wanted and f"_{wanted}_" in f"_{other}_"]
+    near = whole or get_close_matches(wanted, known, n=1)
     if near:
         return near[0]
     return next((other for other in known if len(wanted) >= 4 and (wanted in other or other in wanted)), None)

@@ -150,7 +150,7 @@ evaluate:
         ("num_epochs: true", "true is a true/false value; must be a whole number of at least 1"),
         ("learning_rate: 5", "5 is out of range; must be a number above 0 and at most 1"),
         ("learning_rate: .nan", ".nan is not a number that can be used"),
-        ("group_by_length: yes", "yes is text; must be true or false; did you mean true?"),
+        ("compile: yes", "yes is text; must be true or false; did you mean true?"),
         ("engine: lop", "lop is not known; must be 'loop' or 'trainer'; did you mean 'loop'?"),
         ("engine: 3", "3 is a whole number; must be 'loop' or 'trainer'"),
         ("max_steps: 0", "0 is out of range; must be a whole number of at least 1"),
@@ -323,9 +323,9 @@ def test_class_weights_without_labels_are_refused(mistakes):
 
 
 def test_packing_where_there_is_no_padding_is_refused(mistakes):
-    text = with_train("packing: true").replace("text-classification", "text-generation")
+    text = with_train("batching: packed").replace("text-classification", "text-generation")
     (found,) = mistakes(text.replace("  label: label\n", ""))
-    assert found.startswith("10: train.packing: has no effect on text-generation, whose blocks are full")
+    assert found.startswith("10: train.batching: packed has no effect on text-generation, whose examples are equally")
 
 
 def test_what_a_section_checks_by_itself_comes_with_its_line(mistakes):

@@ -69,18 +69,21 @@ def pack_body(model: Any) -> None:
         model: A model of transformers, or of peft around one, in fp32.
 
     Raises:
-        ModelError: The model takes no positions, or its attention cannot be packed; found by trying it.
+        ModelError: The model takes no positions, or its attention cannot be packed; found by trying it. The model is
+            as it was.
     """
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     body = base.base_model
     if "position_ids" not in inspect.signature(body.forward).parameters:
         _refuse(base, "it does not take the position of each token")
-    probe = _make_probe(base.config)
+    probe, implementation = _make_probe(base.config), base.config._attn_implementation
     expected = _compute_logits(model, probe)
     _register(base)
     body.forward = _without_padding(body, base.config)
     difference = float((_compute_logits(model, probe) - expected).abs().max())
     if not difference < TOLERANCE:
+        del body.forward
+        base.set_attn_implementation(implementation)
         _refuse(base, f"packed, its logits differ by {difference:.2g}")
 
 
@@ -163,4 +166,6 @@ def _compute_logits(model: Any, batch: dict[str, Tensor]) -> Tensor:
 
 
 def _refuse(base: Any, why: str) -> NoReturn:
-    raise ModelError(f"train.packing: a {base.config.model_type} model cannot be packed: {why}. Set it to false.")
+    raise ModelError(
+        f"train.batching: a {base.config.model_type} model cannot be packed: {why}. Set it to grouped, or to auto."
+    )

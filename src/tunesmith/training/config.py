@@ -52,11 +52,13 @@ class TrainConfig(Section):
     """How much an example counts by its label: `{rare: 5.0}`, others 1, or `balanced`: all labels together alike."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`bf16` computes in bfloat16 where that is safe, on fp32 weights; `auto` does so where a device is good at it."""
-    group_by_length: bool = True
-    """Whether a batch holds examples of about the same length, which saves padding."""
-    packing: bool = False
-    """Whether padding is taken out of a batch before the model's layers, all but attention: examples of any length then
-    share a batch at no cost. Pays where batches are not grouped by length; needs a model that takes positions."""
+    batching: Literal["auto", "packed", "grouped", "padded"] = "auto"
+    """What becomes of examples of different length. `packed`: any share a batch, and padding is taken out before the
+    model's layers, all but attention. `grouped`: those of like length share one. `padded`: any share one, and padding
+    is computed, too. `auto`: packed where the model can be, else grouped."""
+    compile: bool = False
+    """Whether torch.compile makes one program of the model, for batches of any size: faster steps on GPUs, after a
+    minute or more of compiling. On CPUs it has not paid."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Of the new head, the adapter, the order of the examples and the dropout."""
     save_steps: Annotated[int, Field(ge=1), NOT_IN_KEY] = 100
@@ -68,6 +70,12 @@ class TrainConfig(Section):
     def keeps_best(self) -> bool:
         """Whether the result is the model of the lowest validation loss."""
         return self.load_best_model_at_end or self.early_stopping_patience is not None
+
+    @model_validator(mode="after")
+    def _compiles_or_packs(self) -> Self:
+        if self.compile and self.batching == "packed":
+            raise ValueError("compile and batching: packed do not go together: a pack has another shape each step")
+        return self
 
     @model_validator(mode="after")
     def _validates_more_than_once(self) -> Self:

@@ -159,7 +159,15 @@ class _Attempt:
             return
         total, trained = progress.num_parameters, progress.num_trainable_parameters
         share = "all" if trained == total else f"{trained:,} ({trained / total:.2%})"
-        log.info("train: on %s in %s, %s of %s weights", progress.device, progress.precision, share, f"{total:,}")
+        log.info(
+            "train: on %s in %s, %s of %s weights, batches %s (%s)",
+            progress.device,
+            progress.precision,
+            share,
+            f"{total:,}",
+            progress.batching,
+            progress.why_batching,
+        )
         self.has_said_what = True
 
     def _say_limit(self, progress: Progress) -> None:

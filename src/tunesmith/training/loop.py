@@ -78,6 +78,8 @@ class _Loop:
         progress = Progress(
             device=self.device.type,
             precision=self.precision,
+            batching=self.prepared.batching.way,
+            why_batching=self.prepared.batching.why,
             num_parameters=num_parameters,
             num_trainable_parameters=num_trainable,
             step=self.step,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -11,12 +13,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 import torch
 
+from tunesmith.errors import CallError
 from tunesmith.features.batching import Features, make_collator
 from tunesmith.features.files import read_split
 from tunesmith.kinds import find_kind
 from tunesmith.kinds.ragged import FeatureRows
 from tunesmith.modeling.dropout import use_fast_dropout
 from tunesmith.modeling.load import build_model
+from tunesmith.training.batching import Batching, choose_batching
 from tunesmith.training.job import Job
 from tunesmith.training.loss import Loss, find_class_weights
 from tunesmith.training.schedule import Schedule
@@ -81,6 +85,7 @@ class Prepared:
     model: Any
     train: Features
     validation: Features
+    batching: Batching
     collate: Collator
     schedule: Schedule
     loss: Loss
@@ -135,31 +140,46 @@ class Prepared:
         )
 
     def _count_computed(self, lengths: np.ndarray[Any, Any]) -> int:
-        return int(lengths.sum()) if self.schedule.config.packing else len(lengths) * int(lengths.max())
+        return int(lengths.sum()) if self.batching.way == "packed" else len(lengths) * int(lengths.max())
 
 
 def prepare(job: Job) -> Prepared:
     """Build the model and open the features.
 
     Raises:
-        ModelError: The base model cannot be trained for this kind of task.
+        ModelError: The base model cannot be trained for this kind of task, or not packed.
+        CallError: There is no compiler.
     """
     train, validation = (Features(read_split(job.features, split)) for split in ("train", "validation"))
     model = build_model(job.base, job.examples, job.labels, job.lora, job.train.seed)
-    if torch.accelerator.current_accelerator(check_available=True) is None:
-        use_fast_dropout(model)
-    if job.train.packing:
-        # By name: a training without packing does not depend on its code.
-        import_module("tunesmith.modeling.packing").pack_body(model)
+    if not job.train.compile and torch.accelerator.current_accelerator(check_available=True) is None:
+        use_fast_dropout(model)  # a compiler fuses torch's own
+    kind = find_kind(job.examples)
+    batching = choose_batching(job.train, model, has_padding=kind.CUTS_TEXTS)
+    if job.train.compile:
+        _compile(model)
     return Prepared(
         model=model,
         train=train,
         validation=validation,
-        collate=make_collator(find_kind(job.examples), job.pad_token_id),
-        schedule=Schedule(job.train, train.lengths),
+        batching=batching,
+        collate=make_collator(kind, job.pad_token_id),
+        schedule=Schedule(job.train, train.lengths, groups=batching.way == "grouped"),
         loss=Loss(job.train, _find_class_weights(job, train)),
-        stream=_open_stream(job),
+        stream=_open_stream(job, groups=batching.way == "grouped"),
     )
+
+
+def _compile(model: Any) -> None:
+    """Compile a model when it is first called; torch needs a C++ compiler for the CPU."""
+    on_cpu = torch.accelerator.current_accelerator(check_available=True) is None
+    compilers = [name for name in (os.environ.get("CXX"), "g++", "clang++") if name]
+    if on_cpu and not any(shutil.which(name) for name in compilers):
+        raise CallError(
+            f"train.compile: there is no C++ compiler on this machine (looked for {', '.join(compilers)}), which "
+            "torch.compile needs for the CPU. Install g++, or set train.compile to false."
+        )
+    model.compile(dynamic=True)
 
 
 def _find_class_weights(job: Job, train: Features) -> torch.Tensor | None:
@@ -168,11 +188,11 @@ def _find_class_weights(job: Job, train: Features) -> torch.Tensor | None:
     return find_class_weights(job.train.class_weights, job.labels, train.column("labels"))
 
 
-def _open_stream(job: Job) -> BatchStream | None:
+def _open_stream(job: Job, *, groups: bool) -> BatchStream | None:
     if job.stream is None:
         return None
     # By name: what streams is no part of the code identity of a training on features.
-    stream: BatchStream = import_module("tunesmith.training.streaming").open_stream(job)
+    stream: BatchStream = import_module("tunesmith.training.streaming").open_stream(job, groups=groups)
     return stream
 
 

@@ -28,6 +28,8 @@ class Progress(BaseModel):
     pid: int = 0
     device: str = ""
     precision: str = ""
+    batching: str = ""
+    why_batching: str = ""
     num_parameters: int = 0
     num_trainable_parameters: int = 0
     step: int = 0

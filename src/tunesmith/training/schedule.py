@@ -44,10 +44,12 @@ class Schedule:
     Attributes:
         config: How the model is fine-tuned.
         lengths: Tokens of each training example, shape (num_examples,).
+        groups: Whether examples of like length share a micro-batch.
     """
 
     config: TrainConfig
     lengths: np.ndarray[Any, Any]
+    groups: bool = False
 
     @property
     def num_micro_batches(self) -> int:
@@ -97,7 +99,7 @@ class Schedule:
         return plan_batches(
             self.lengths,
             self.config.per_device_train_batch_size,
-            group_by_length=self.config.group_by_length,
+            group_by_length=self.groups,
             seed=self.config.seed,
             epoch=epoch,
         )

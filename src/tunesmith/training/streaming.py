@@ -73,11 +73,12 @@ class FeatureStream:
     Args:
         rows: The rows that train.
         encode: Makes examples of them.
-        config: How large batches are, and how they are made.
+        config: How large batches are.
+        groups: Whether examples of like length share a micro-batch.
     """
 
-    def __init__(self, rows: RowStream, encode: Encode, config: TrainConfig) -> None:
-        self._rows, self._encode, self._config = rows, encode, config
+    def __init__(self, rows: RowStream, encode: Encode, config: TrainConfig, *, groups: bool) -> None:
+        self._rows, self._encode, self._config, self._groups = rows, encode, config, groups
         self._tables = self._read()
         self._number = self._taken = 0
         self._group: _Group | None = None
@@ -124,7 +125,7 @@ class FeatureStream:
         batches = plan_batches(
             features.lengths,
             self._config.per_device_train_batch_size,
-            group_by_length=self._config.group_by_length,
+            group_by_length=self._groups,
             seed=self._config.seed,
             epoch=self._number,
         )
@@ -149,8 +150,12 @@ def _refuse_empty() -> NoReturn:
     )
 
 
-def open_stream(job: Job) -> FeatureStream:
+def open_stream(job: Job, *, groups: bool) -> FeatureStream:
     """The stream of a training.
+
+    Args:
+        job: The training.
+        groups: Whether examples of like length share a micro-batch.
 
     Raises:
         DataError: A file has changed since the snapshot.
@@ -163,7 +168,7 @@ def open_stream(job: Job) -> FeatureStream:
     assert data.streaming is not None
     order = StreamOrder("train", data.streaming.shuffle_buffer, job.train.seed)
     rows = RowStream(open_description(job.stream.snapshot, files, config), config, order, job.quarantine)
-    return FeatureStream(rows, make_encode(job, Limit(**job.stream.limit)), job.train)
+    return FeatureStream(rows, make_encode(job, Limit(**job.stream.limit)), job.train, groups=groups)
 
 
 def make_encode(job: Job, limit: Limit) -> Encode:

@@ -10,13 +10,14 @@ from typing import Any
 
 from tunesmith.data.sources import DataConfig
 from tunesmith.data.split_config import SplitConfig
-from tunesmith.kinds import Examples, kind_module
+from tunesmith.kinds import Examples, find_kind, kind_module
 from tunesmith.modeling.base import ModelConfig, find_base
 from tunesmith.modeling.memory import check_targets
 from tunesmith.store.derivation import Derivation, compose_ingredients
 from tunesmith.store.folder import FolderStore
 from tunesmith.store.ref import Facts, Ref
 from tunesmith.store.sealed import MANIFEST, read_manifest
+from tunesmith.training.batching import PACKING, may_pack
 from tunesmith.training.config import TrainConfig
 from tunesmith.training.job import Job, StreamJob
 from tunesmith.training.launcher import launch
@@ -76,7 +77,7 @@ def derive_train(
         check_schedule(train, num_examples["train"])
     asked, code = _describe_stream(stream, train)
     engine = f"tunesmith.training.{train.engine}"
-    packing = ("tunesmith.modeling.packing",) if train.packing else ()
+    packing = (PACKING,) if may_pack(train, has_padding=find_kind(examples).CUTS_TEXTS) else ()
     ingredients = compose_ingredients(
         config={
             "examples": examples.key_fields(),

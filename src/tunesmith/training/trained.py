@@ -13,7 +13,6 @@ from typing import Any
 from tunesmith.store.sealed import publish, seal
 from tunesmith.training.best import Best
 from tunesmith.training.checkpoints import Checkpoints
-from tunesmith.training.config import TrainConfig
 from tunesmith.training.job import Job
 from tunesmith.training.reporter import Progress
 from tunesmith.training.spool import SpoolReader
@@ -81,17 +80,13 @@ def _find_facts(job: Job, trained: Trained, progress: Progress) -> dict[str, Any
         "training_seconds": round(trained.seconds, 3),
         "examples_per_second": round(progress.num_examples / progress.seconds, 2) if progress.seconds else 0.0,
         "resumed_from_step": progress.first_step if job.checkpoint is not None else None,
-        "batches": _describe_batches(job.train),
+        "batching": progress.batching,
+        "why_batching": progress.why_batching,
         "padding_fraction": round(trained.padding_fraction, 4),
         "max_micro_batch_tokens": trained.max_micro_batch_tokens,
         "precision": progress.precision,
         "device": progress.device,
     }
-
-
-def _describe_batches(config: TrainConfig) -> str:
-    order = "grouped by length" if config.group_by_length else "in any order"
-    return f"{order}, {'packed' if config.packing else 'padded'}"
 
 
 def _make_portable(adapter: Path) -> None:

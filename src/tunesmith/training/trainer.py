@@ -50,6 +50,8 @@ def run(job: Job, reporter: Reporter) -> Trained:
     progress = Progress(
         device=device.type,
         precision=precision,
+        batching=prepared.batching.way,
+        why_batching=prepared.batching.why,
         num_parameters=num_parameters,
         num_trainable_parameters=num_trainable,
         step=position.step,

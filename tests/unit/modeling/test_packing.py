@@ -131,7 +131,7 @@ def test_linear_layers_see_no_padding() -> None:
 @pytest.mark.parametrize("config", [transformers.MPNetConfig, transformers.DebertaV2Config])
 def test_a_model_whose_attention_is_its_own_is_refused(config: Any) -> None:
     model = transformers.AutoModelForSequenceClassification.from_config(config(**TINY))
-    with pytest.raises(ModelError, match=rf"a {config.model_type} model cannot be packed: .* Set it to false"):
+    with pytest.raises(ModelError, match=rf"a {config.model_type} model cannot be packed: .* Set it to grouped"):
         pack_body(model)
 
 

@@ -31,3 +31,8 @@ def test_a_value_that_cannot_be_meant_is_refused(wrong):
 
 def test_every_field_has_a_docstring():
     assert all(field.description for field in TrainConfig.model_fields.values())
+
+
+def test_a_training_is_compiled_or_packed_and_not_both():
+    with pytest.raises(ValidationError, match="compile and batching: packed do not go"):
+        TrainConfig(compile=True, batching="packed")

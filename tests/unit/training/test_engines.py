@@ -77,7 +77,7 @@ def step_of(folder):
         pytest.param({"lora": True}, id="lora"),
         pytest.param({"generation": True}, id="generation"),
         pytest.param({"lora": True, "generation": True, "gradient_accumulation_steps": 2}, id="accumulation"),
-        pytest.param({"precision": "bf16", "group_by_length": False, "packing": True}, id="bf16, packed"),
+        pytest.param({"precision": "bf16", "batching": "grouped"}, id="bf16, grouped"),
         pytest.param({"label_smoothing": 0.1, "class_weights": "balanced", "optimizer": "adafactor"}, id="weighted"),
     ],
 )
@@ -155,7 +155,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_an_older_one_used(engine, fault, 
         {"gradient_accumulation_steps": 4},
         {"generation": True, "gradient_accumulation_steps": 2},
         {"lr_scheduler_type": "constant", "weight_decay": 0.5, "max_grad_norm": 0.1, "max_steps": 7},
-        {"lr_scheduler_type": "cosine", "warmup_fraction": 0.0, "group_by_length": False, "seed": 3},
+        {"lr_scheduler_type": "cosine", "warmup_fraction": 0.0, "batching": "padded", "seed": 3},
         {"optimizer": "sgd", "label_smoothing": 0.1, "class_weights": {"bad": 2.0}, "gradient_accumulation_steps": 3},
         {"optimizer": "adafactor", "load_best_model_at_end": True, "lr_scheduler_type": "cosine"},
         {"num_epochs": 4, "logging_steps": 1, "precision": "fp32"},
@@ -206,8 +206,7 @@ def test_every_option_has_an_effect(engine, tmp_path, make_job, train_here):
         "label_smoothing": 0.2,
         "class_weights": {"good": 3.0},
         "precision": "bf16",
-        "group_by_length": False,
-        "packing": True,
+        "batching": "grouped",
         "seed": 1,
         "logging_steps": 7,
     }
@@ -282,7 +281,10 @@ def test_a_trained_model_loads_with_its_tokenizer(tmp_path, make_job, train_here
     assert AutoTokenizer.from_pretrained(job.result / "model")("w1 w2")["input_ids"]
 
 
-STEADY = {"num_epochs": 6, "learning_rate": 2e-2, "lr_scheduler_type": "constant", "warmup_fraction": 0.0, "seed": 1}
+STEADY = {
+    **{"num_epochs": 6, "learning_rate": 2e-2, "lr_scheduler_type": "constant", "warmup_fraction": 0.0, "seed": 1},
+    "batching": "grouped",
+}
 """With this rate the validation loss is lowest in an epoch before the last, and a shorter training begins the same."""
 
 

@@ -12,8 +12,8 @@ from tunesmith.training.config import TrainConfig
 from tunesmith.training.schedule import Schedule, check_schedule
 
 
-def schedule(num_examples, **config):
-    return Schedule(TrainConfig(**config), np.arange(num_examples) % 7 + 1)
+def schedule(num_examples, *, groups=True, **config):
+    return Schedule(TrainConfig(**config), np.arange(num_examples) % 7 + 1, groups)
 
 
 @given(

@@ -78,18 +78,18 @@ def test_a_training_on_a_stream_that_was_killed_in_every_way_ends_with_the_same_
 
 def test_batches_go_on_behind_any_of_them_and_into_the_next_epoch(make_job):
     job = make_job()
-    whole = take(open_stream(job), 260)
+    whole = take(open_stream(job, groups=True), 260)
     assert whole[-1].epoch > 1
     assert whole[-1].place["rows"]["epoch"] >= 1
     for index in (0, 48, 49, 50, 51, 120, 209):
-        stream = open_stream(job)
+        stream = open_stream(job, groups=True)
         stream.resume(json.loads(json.dumps(whole[index].place)))
         assert flatten(take(stream, 50)) == flatten(whole[index + 1 : index + 51])
 
 
 def test_no_row_that_validates_or_tests_is_ever_trained_on(make_job, streamed):
     job = make_job()
-    trained = {tuple(ids) for ids in flatten(take(open_stream(job), 300))}
+    trained = {tuple(ids) for ids in flatten(take(open_stream(job, groups=True), 300))}
     for split in ("validation", "test"):
         held_out = {tuple(ids) for ids in read_split(streamed.features.folder, split)["input_ids"].to_pylist()}
         assert held_out
@@ -100,7 +100,7 @@ def test_no_row_that_validates_or_tests_is_ever_trained_on(make_job, streamed):
 
 def test_an_epoch_of_a_stream_holds_each_training_row_once(make_job, streamed):
     job = make_job()
-    stream = open_stream(job)
+    stream = open_stream(job, groups=True)
     counts = {}
     for batch in iter(stream.__next__, None):
         if batch.place["rows"]["epoch"] > 0:
@@ -162,7 +162,7 @@ def test_a_file_that_changed_since_the_snapshot_is_refused(tmp_path, make_job):
     with (tmp_path / "rows-0.jsonl").open("a") as file:
         file.write('{"text": "w1", "label": "bad"}\n')
     with pytest.raises(DataError, match=r"rows-0\.jsonl: the file has changed"):
-        open_stream(job)
+        open_stream(job, groups=True)
 
 
 def test_a_stream_that_leaves_nothing_to_train_on_says_so(make_job, streamed):
@@ -171,7 +171,7 @@ def test_a_stream_that_leaves_nothing_to_train_on_says_so(make_job, streamed):
     files = [SourceFile.from_json(file) for file in stream.fetched.facts["files"]]
     description = open_description(stream.snapshot.folder, files, config)
     rows = RowStream(description, config, StreamOrder("train", 40), job.quarantine)
-    empty = FeatureStream(rows, lambda table: table.slice(0, 0), SMALL)
+    empty = FeatureStream(rows, lambda table: table.slice(0, 0), SMALL, groups=False)
     with pytest.raises(DataError, match="no example to train on"):
         next(empty)
     empty.close()

@@ -52,7 +52,9 @@ def test_how_much_is_trained_is_said_and_kept(tmp_path, features, bert, caplog):
     ref = train(features, CLASSIFICATION, model, TrainConfig(num_epochs=30, precision="fp32"), FolderStore(tmp_path))
     total, trained = ref.facts["num_parameters"], ref.facts["num_trainable_parameters"]
     assert 0 < trained < total / 5
-    assert f"train: on cpu in fp32, {trained:,} ({trained / total:.2%}) of {total:,} weights" in caplog.messages
+    assert f"train: on cpu in fp32, {trained:,} ({trained / total:.2%}) of {total:,} weights" in caplog.text
+    assert "batches packed (the model computes without padding)" in caplog.text
+    assert (ref.facts["batching"], ref.facts["padding_fraction"]) == ("packed", 0.0)
 
 
 def test_a_crash_is_told_by_its_last_line_and_the_path_of_the_log(tmp_path, features, bert):
