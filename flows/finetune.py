@@ -19,7 +19,7 @@ from tunesmith.tasks.export import export
 from tunesmith.tasks.features import encode
 from tunesmith.tasks.report import publish_summary
 from tunesmith.tasks.tracking import close_unfinished, register
-from tunesmith.tasks.training import train
+from tunesmith.tasks.training import start, train
 from tunesmith.training.train import StreamInput
 
 
@@ -50,8 +50,11 @@ def finetune(recipe: str, overrides: tuple[str, ...] = ()) -> RunSummary:
     splits = split(rows, wanted.split, wanted.examples, wanted.data.weights, wanted.store)
     features = encode(splits, wanted.examples, wanted.model, wanted.tokenize, wanted.store)
     stream = StreamInput(rows, fetched, wanted.data, wanted.split)
+    beginning = start(
+        rows, splits, features, wanted.examples, wanted.model, wanted.registry, wanted.tracking, wanted.store
+    )
     candidate = train(
-        features, wanted.examples, wanted.model, wanted.train, wanted.tracking, record, stream, wanted.store
+        features, wanted.examples, wanted.model, wanted.train, wanted.tracking, record, stream, beginning, wanted.store
     )
     report = evaluate(candidate, features, wanted.examples, wanted.model, wanted.evaluate, wanted.store)
     decision = decide(report, wanted.gate, wanted.registry, wanted.tracking, wanted.store)
@@ -59,6 +62,7 @@ def finetune(recipe: str, overrides: tuple[str, ...] = ()) -> RunSummary:
     version = register(
         candidate, report, decision, exported, rows, record, wanted.registry, wanted.tracking, wanted.store
     )
-    summary = summarize_run(wanted.name, [rows, splits, features, candidate, report, decision, exported, version])
+    stages = [rows, splits, features, beginning, candidate, report, decision, exported, version]
+    summary = summarize_run(wanted.name, stages)
     publish_summary(summary, version)
     return summary

@@ -25,6 +25,7 @@ FACTS: dict[str, dict[str, Any]] = {
         "num_tokens": {},
         "labels": ["no", "yes"],
     },
+    "start": {"asked": "base", "start": None, "num_new_rows": 72, "num_old_rows": 0, "num_replayed_rows": 0},
     "train": {
         "num_steps": 1234,
         "num_epochs": 2,

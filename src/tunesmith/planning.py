@@ -25,8 +25,10 @@ from tunesmith.store.folder import FolderStore
 from tunesmith.store.ref import Ref
 from tunesmith.tracking.record import RecipeRecord
 from tunesmith.tracking.register import derive_register
+from tunesmith.training.beginning import Beginning, Registry, SplitRows, describe_start
 from tunesmith.training.config import STATE_BYTES, TrainConfig
 from tunesmith.training.schedule import Schedule
+from tunesmith.training.start import find_beginning
 from tunesmith.training.train import StreamInput, derive_train
 
 
@@ -43,6 +45,25 @@ class PlannedStage(BaseModel):
     """Why it would be computed; empty when it is cached."""
 
 
+class PlannedStart(BaseModel):
+    """What training would begin from."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    version: int | None
+    """The registered version; None for the base model."""
+    num_new_rows: int | None
+    """Rows of the train split that it was never trained on; None where nobody counted them, as of a stream."""
+    num_old_rows: int | None
+    """Rows of the train split that it was trained on."""
+    num_replayed_rows: int | None
+    """How many of these it is trained on again."""
+    why: str
+    """Why not what the recipe asks for; empty where it is that."""
+    text: str
+    """All of it in words."""
+
+
 class Plan(BaseModel):
     """What a run would do."""
 
@@ -50,6 +71,7 @@ class Plan(BaseModel):
 
     recipe: str
     stages: tuple[PlannedStage, ...]
+    start: PlannedStart
     num_rows_in: int
     dropped: dict[str, int]
     num_rows: dict[str, int]
@@ -89,6 +111,11 @@ class _Planner:
         self._append("snapshot", taken.key, status.reason)
         return Ref(kind="snapshot", key=taken.key, uri="", facts=dict(taken.facts)), taken.rows
 
+    def add_start(self, beginning: Beginning) -> Ref:
+        """What training begins from is known, also where it is not yet fetched."""
+        ref = self.add(beginning.derive())
+        return ref if ref.facts else ref.model_copy(update={"facts": beginning.facts})
+
     def add_register(self, derivation: Callable[[], Derivation], decision: Ref) -> None:
         """Registration depends on the decision, whose key is known once it is made."""
         if decision.key:
@@ -116,7 +143,11 @@ def plan(recipe: Recipe, record: RecipeRecord) -> Plan:
     splits = planner.add(derive_split(snapshot, recipe.split, recipe.examples, weights, store))
     features = planner.add(derive_encode(splits, recipe.examples, recipe.model, recipe.tokenize, store))
     stream = StreamInput(snapshot, fetched, recipe.data, recipe.split)
-    candidate = planner.add(derive_train(features, recipe.examples, recipe.model, recipe.train, store, stream=stream))
+    beginning = _find_beginning(snapshot, rows, splits, features, recipe, store)
+    start = planner.add_start(beginning)
+    candidate = planner.add(
+        derive_train(features, recipe.examples, recipe.model, recipe.train, store, stream=stream, start=start)
+    )
     report = planner.add(derive_evaluate(candidate, features, recipe.examples, recipe.model, recipe.evaluate))
     decision = planner.add(derive_decide(report, recipe.gate, recipe.registry, recipe.tracking))
     exported = planner.add(derive_export(candidate, features, recipe.examples, recipe.model, recipe.export))
@@ -131,8 +162,9 @@ def plan(recipe: Recipe, record: RecipeRecord) -> Plan:
         stages=tuple(planner.stages),
         num_rows_in=snapshot.facts["rows_in"],
         dropped=snapshot.facts["dropped"],
+        start=_describe_start(beginning),
         num_rows=splits.facts.get("num_rows") or _count_rows(rows, recipe, store),
-        num_steps=_count_steps(features, recipe.train),
+        num_steps=_count_steps(features, beginning, recipe.train),
         stream=_describe_stream(snapshot, recipe.train),
         training_bytes=estimate_training_bytes(
             find_base(recipe.model).folder, recipe.model.lora, STATE_BYTES[recipe.train.optimizer]
@@ -157,6 +189,35 @@ def _count_rows(rows: ChunkedRows, recipe: Recipe, store: FolderStore) -> dict[s
     return {name: found.num_rows for name, found in divided.splits.items()}
 
 
-def _count_steps(features: Ref, train: TrainConfig) -> int | None:
-    num_examples = features.facts.get("num_examples")
-    return None if num_examples is None else Schedule(train, np.empty(num_examples["train"])).num_steps
+def _find_beginning(
+    snapshot: Ref, rows: ChunkedRows, splits: Ref, features: Ref, recipe: Recipe, store: FolderStore
+) -> Beginning:
+    """What training would begin from; splits that are not there are made for it, and not published."""
+    split_rows = None
+    if splits.facts:
+        split_rows = SplitRows.open(snapshot, splits)
+    elif recipe.model.start == "champion":
+        divided = divide(rows, recipe.split, recipe.examples, recipe.data.weights, store.chunks).splits
+        split_rows = SplitRows(divided["train"], divided["test"])
+    registry = Registry(recipe.registry, recipe.tracking)
+    return find_beginning(split_rows, splits, features, recipe.examples, recipe.model, registry, store)
+
+
+def _describe_start(beginning: Beginning) -> PlannedStart:
+    facts, why = beginning.facts, beginning.why
+    return PlannedStart(
+        version=None if beginning.version is None else beginning.version.version,
+        num_new_rows=facts.get("num_new_rows"),
+        num_old_rows=facts.get("num_old_rows"),
+        num_replayed_rows=facts.get("num_replayed_rows"),
+        why=why,
+        text=describe_start(facts) + (f": {why}" if why else ""),
+    )
+
+
+def _count_steps(features: Ref, beginning: Beginning, train: TrainConfig) -> int | None:
+    if "num_examples" not in features.facts:
+        return None
+    chosen = beginning.choose_examples()
+    num_examples = features.facts["num_examples"]["train"] if chosen is None else len(chosen)
+    return Schedule(train, np.empty(num_examples)).num_steps

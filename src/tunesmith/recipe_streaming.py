@@ -40,6 +40,7 @@ def find_streaming_conflicts(recipe: object, *, needs_labels: bool) -> list[Conf
         *_find_in_data(section_of(recipe, "data")),
         *_find_in_split(section_of(recipe, "split")),
         *_find_in_train(train),
+        *_find_in_model(section_of(recipe, "model")),
     ]
 
 
@@ -83,6 +84,12 @@ def _find_in_train(train: Mapping[str, Any]) -> Iterable[Conflict]:
         yield ("train", "validation_steps"), "needed with data.streaming: the steps between two validations"
     if train.get("class_weights") == "balanced":
         yield ("train", "class_weights"), f"balanced counts all rows, and {TOGETHER}; write a weight for each label"
+
+
+def _find_in_model(model: Mapping[str, Any]) -> Iterable[Conflict]:
+    if model.get("start", "base") != "base":
+        text = f"{model['start']} asks which rows are new to it, and {TOGETHER}; remove it"
+        yield ("model", "start"), text
 
 
 def section_of(values: object, name: str) -> Mapping[str, Any]:

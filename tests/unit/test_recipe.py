@@ -457,3 +457,15 @@ def test_what_becomes_of_long_texts_is_refused_where_no_text_is_cut(mistakes, po
     assert found == [
         f"--set tokenize.on_overflow: {policy} has no effect on text-generation, which cuts no text short; remove it"
     ]
+
+
+def test_replay_is_refused_where_training_begins_from_the_base_model(mistakes, write):
+    recipe = GOOD + "  start: champion\n  replay_fraction: 0.5\n"
+    assert Recipe.load(write(recipe), environ={}).model.replay_fraction == 0.5
+    (line,) = mistakes(recipe.replace("champion", "base"))
+    assert "replay_fraction 0.5 has no effect on training from the base model, to which all rows are new" in line
+
+
+def test_what_training_begins_from_is_no_key_of_its_own(write):
+    asked = Recipe.load(write(GOOD + "  start: champion\n"), environ={})
+    assert asked.model.key_fields() == Recipe.load(write(GOOD), environ={}).model.key_fields()

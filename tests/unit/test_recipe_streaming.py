@@ -42,6 +42,7 @@ def test_a_recipe_may_stream(load):
     ("before", "after", "told"),
     [
         ("  max_steps: 100\n", "", "9: train.max_steps: needed with data.streaming"),
+        ("./base}", "./base, start: champion}", "8: model.start: champion asks which rows are new to it"),
         ("  validation_steps: 10\n", "", "9: train.validation_steps: needed with data.streaming"),
         ("  max_steps", "  num_epochs: 2\n  max_steps", "10: train.num_epochs: not with data.streaming"),
         (", labels: [bad, good]", "", "2: examples.labels: needed with data.streaming"),

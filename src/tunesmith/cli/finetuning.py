@@ -98,10 +98,10 @@ def _data_sections(summary: RunSummary) -> list[str]:
 
 
 def _training_line(summary: RunSummary) -> str:
-    from tunesmith.report.summary import describe_steps
+    from tunesmith.report.summary import describe_start, describe_steps
 
     speed = f"{summary.examples_per_second:,.0f} examples a second"
-    return f"trained {describe_steps(summary)}, {speed}"
+    return "trained " + ", ".join(filter(None, [describe_steps(summary), describe_start(summary), speed]))
 
 
 def _metric_rows(summary: RunSummary) -> list[list[str]]:

@@ -34,6 +34,7 @@ def command(output: Output, recipe: Path, overrides: tuple[str, ...]) -> None:
         format_table(["stage", "state", "key", "why"], rows),
         "",
         f"rows    {planned.num_rows_in:,} read{dropped}; {splits}",
+        f"start   {planned.start.text}",
         f"steps   {steps}",
         f"memory  {format_bytes(planned.training_bytes)} for weights, gradients and optimizer; activations on top",
     ]

@@ -19,6 +19,7 @@ from tunesmith.modeling.base import ModelConfig, find_base
 from tunesmith.section import Section
 from tunesmith.store.derivation import Derivation, compose_ingredients
 from tunesmith.store.folder import FolderStore
+from tunesmith.store.keys import folder_digest
 from tunesmith.store.ref import Facts, Ref
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def _export(
     )
     _save(merge(trained), features.folder / "tokenizer", served, target)
     formats = ["safetensors"]
-    if model.lora is not None:
+    if (candidate.folder / "adapter").is_dir():
         shutil.copytree(candidate.folder / "adapter", folder / "adapter")
         formats.append("adapter")
     parity = measure_parity(expected, target, kind.AUTO_CLASS, batches)
@@ -102,7 +103,12 @@ def _export(
     report = {**asdict(parity), "limit": config.max_logit_difference}
     (folder / "parity.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
     size_bytes = sum(path.stat().st_size for path in target.iterdir())
-    return {"max_logit_difference": parity.max_logit_difference, "size_bytes": size_bytes, "formats": formats}
+    return {
+        "max_logit_difference": parity.max_logit_difference,
+        "size_bytes": size_bytes,
+        "formats": formats,
+        "files": {name: folder_digest(folder / name) for name in ("model", "adapter") if (folder / name).is_dir()},
+    }
 
 
 def _save(merged: PreTrainedModel, tokenizer_folder: Path, served: ServedModel, target: Path) -> None:

@@ -105,6 +105,8 @@ class Kind(Protocol):
     """Name of a metric -> whether greater is better."""
     CUTS_TEXTS: bool
     """Whether a text that is longer than an example may be has to be cut: what `tokenize.on_overflow` is about."""
+    JOINS_ROWS: bool
+    """Whether an example holds several rows; its `row_id` then is `<row>+<token>`, where it begins."""
 
     def input_columns(self, examples: AnyExamples) -> tuple[str, ...]:
         """The columns that the model reads: what makes two rows the same example."""

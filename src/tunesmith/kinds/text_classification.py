@@ -43,6 +43,7 @@ METRICS: Mapping[str, bool] = {
     "matthews_correlation": True,
 }
 CUTS_TEXTS = True
+JOINS_ROWS = False
 
 
 class TextClassification(ExamplesSection):

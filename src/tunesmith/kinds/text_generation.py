@@ -27,6 +27,7 @@ PEFT_TASK_TYPE = "CAUSAL_LM"
 PRIMARY_METRIC = "perplexity"
 METRICS: Mapping[str, bool] = {"perplexity": False, "token_accuracy": True}
 CUTS_TEXTS = False
+JOINS_ROWS = True
 NO_LIMIT = Limit(max_length=None)
 IGNORED = -100
 """The label of a position that is not learned: PyTorch's `ignore_index`, by the field's convention."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
@@ -99,11 +99,25 @@ class ModelConfig(Section):
     """Branch, tag or commit of a Hub id; by default its main branch."""
     lora: LoraConfig | None = None
     """The adapter to train; without it, every weight is trained."""
+    start: Annotated[Literal["base", "champion"], NOT_IN_KEY] = "base"
+    """What training begins from: the base model, or the registered champion, once there is one."""
+    replay_fraction: Annotated[float, Field(ge=0, le=1), NOT_IN_KEY] = 1.0
+    """With `start: champion`, the share of the rows that it was trained on that are trained on again; the row decides
+    whether it is among them. Rows that are new to it always are."""
 
     @model_validator(mode="after")
     def _check_revision(self) -> Self:
         if self.revision is not None and (_is_path(self.base) or self.base.startswith("package:")):
             raise ValueError(f"revision {self.revision!r} has no effect: {self.base!r} is not a Hub id; remove it")
+        return self
+
+    @model_validator(mode="after")
+    def _check_replay(self) -> Self:
+        if self.replay_fraction != 1 and self.start != "champion":
+            raise ValueError(
+                f"replay_fraction {self.replay_fraction:g} has no effect on training from the base model, to which all "
+                "rows are new; remove it, or set start: champion"
+            )
         return self
 
 

@@ -19,7 +19,15 @@ from tunesmith.modeling.tokenizer import OFFLINE, first_line, load_tokenizer, pa
 __all__ = ["build_model", "count_parameters", "load_tokenizer", "load_trained", "merge", "pad_token_id"]
 
 
-def build_model(base: Path, examples: Examples, labels: Sequence[str], lora: LoraConfig | None, seed: int) -> AnyModel:
+def build_model(
+    base: Path,
+    examples: Examples,
+    labels: Sequence[str],
+    lora: LoraConfig | None,
+    seed: int,
+    *,
+    adapter: Path | None = None,
+) -> AnyModel:
     """A model that is ready to be trained.
 
     Args:
@@ -28,12 +36,14 @@ def build_model(base: Path, examples: Examples, labels: Sequence[str], lora: Lor
         labels: The label set in id order; empty for a kind without labels.
         lora: The adapter to train, or None to train every weight.
         seed: Decides every weight that the base model does not have; the global generator stays as it is.
+        adapter: The folder of a trained adapter of the same shape, whose weights are taken; without it, it is new.
 
     Returns:
         The model in training mode, its weights in fp32. With `lora`, a peft model that trains the adapter and the head.
 
     Raises:
-        ModelError: The base model has no such head, lacks weights, or `lora` names layers that it does not have.
+        ModelError: The base model has no such head, lacks weights, `lora` names layers that it does not have, or
+            `adapter` is of another shape.
     """
     import torch
 
@@ -41,7 +51,12 @@ def build_model(base: Path, examples: Examples, labels: Sequence[str], lora: Lor
         torch.manual_seed(seed)
         model, random_weights = _load(base, examples, labels)
         model.train()
-        return model if lora is None else _add_adapter(model, random_weights, examples, lora)
+        if lora is None:
+            return model
+        adapted = _add_adapter(model, random_weights, examples, lora)
+        if adapter is not None:
+            _take_weights(adapted, adapter)
+        return adapted
 
 
 def load_trained(candidate: Path, base: Path, examples: Examples, labels: Sequence[str]) -> AnyModel:
@@ -142,6 +157,25 @@ def _add_adapter(model: AnyModel, random_weights: set[str], examples: Examples, 
         task_type=find_kind(examples).PEFT_TASK_TYPE,
     )
     return peft.get_peft_model(model, config)
+
+
+def _take_weights(model: AnyModel, adapter: Path) -> None:
+    """Give an adapter the weights of another, which has the same names and shapes."""
+    import peft
+    from safetensors.torch import load_file
+
+    path = adapter / "adapter_model.safetensors"
+    saved = load_file(path)
+    own = peft.get_peft_model_state_dict(model)
+    differing = sorted(
+        name for name in {*own, *saved} if name not in own or name not in saved or own[name].shape != saved[name].shape
+    )
+    if differing:
+        raise ModelError(
+            f"{path}: is another adapter than model.lora asks for: {len(differing)} weights differ in name or shape "
+            f"({', '.join(differing[:3])}). Set model.start: base."
+        )
+    peft.set_peft_model_state_dict(model, saved)
 
 
 def _find_targets(model: AnyModel, lora: LoraConfig) -> str | list[str]:

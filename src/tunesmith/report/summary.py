@@ -75,6 +75,16 @@ class RunSummary(BaseModel):
     """Share of each split's rows that were cut or left out, being too long."""
     lost_token_fraction: dict[str, float]
     """Share of each split's tokens that were lost so."""
+    asked_start: str
+    """What the recipe wants training to begin from: `base`, or `champion`, once there is one."""
+    start_version: int | None
+    """The registered version whose weights training began from; None for the base model."""
+    num_new_rows: int | None
+    """Rows of the train split that the model had not been trained on before; None of a stream."""
+    num_old_rows: int | None
+    """Rows of the train split that it had."""
+    num_replayed_rows: int | None
+    """How many of these it was trained on again."""
     num_steps: int
     """Optimizer steps of the training."""
     num_epochs: float
@@ -139,7 +149,7 @@ def summarize_run(name: str, refs: Iterable[Ref]) -> RunSummary:
     """
     stages = tuple(refs)
     facts: dict[str, dict[str, Any]] = {ref.kind: ref.facts for ref in stages}
-    train, report, version = facts["train"], facts["evaluate"], facts["register"]
+    start, train, report, version = facts["start"], facts["train"], facts["evaluate"], facts["register"]
     rows, quarantine, encoded = facts["snapshot"], facts["snapshot"]["quarantine"], facts["encode"]
     return RunSummary(
         name=name,
@@ -156,6 +166,11 @@ def summarize_run(name: str, refs: Iterable[Ref]) -> RunSummary:
         num_truncated=encoded["num_truncated"],
         lost_row_fraction=encoded["lost_row_fraction"],
         lost_token_fraction=encoded["lost_token_fraction"],
+        asked_start=start["asked"],
+        start_version=None if start["start"] is None else start["start"]["version"],
+        num_new_rows=start.get("num_new_rows"),
+        num_old_rows=start.get("num_old_rows"),
+        num_replayed_rows=start.get("num_replayed_rows"),
         num_steps=train["num_steps"],
         num_epochs=train["num_epochs"],
         stopped_early=train["stopped_early"],
@@ -190,6 +205,16 @@ def describe_steps(summary: RunSummary) -> str:
     end = ", stopped early" if summary.stopped_early else ""
     kept = "" if summary.kept_step is None else f", kept the model of step {summary.kept_step:,}, the best one"
     return f"{summary.num_steps:,} steps ({epochs}){end}{kept}"
+
+
+def describe_start(summary: RunSummary) -> str:
+    """What training began from, and which rows it was about; empty where the recipe asks for the base model."""
+    if summary.start_version is None:
+        return "" if summary.asked_start == "base" else "from the base model"
+    return (
+        f"from version {summary.start_version}, {summary.num_new_rows:,} new rows, {summary.num_replayed_rows:,} of "
+        f"{summary.num_old_rows:,} old rows replayed"
+    )
 
 
 def _summarize_stage(ref: Ref) -> StageSummary:

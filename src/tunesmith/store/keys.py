@@ -42,3 +42,9 @@ def file_checksum(path: Path) -> str:
     """The xxh3 of a file's bytes, as 32 hex digits: tells damage from intact bytes, and nothing about attacks."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
+
+
+def folder_digest(folder: Path) -> str:
+    """What a folder holds, as a key: the names and the bytes of all files in it."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return compute_key({path.relative_to(folder).as_posix(): file_sha256(path) for path in files})

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.report.profile_page import TABLES
 from tunesmith.store.ref import Ref
 from tunesmith.tracking.client import settle
+from tunesmith.tracking.lineage import ROWS_FILE, START_TAG, Training, describe_start
 from tunesmith.tracking.record import RecipeRecord
 
 if TYPE_CHECKING:
@@ -102,6 +103,16 @@ def ensure_model_files(client: MlflowClient, run: Run, exported: Ref) -> None:
     for folder in folders:
         client.log_artifacts(run.info.run_id, str(folder), folder.name)
     settle(lambda: client.set_tag(run.info.run_id, EXPORT_TAG, exported.key))
+
+
+def log_training(client: MlflowClient, run: Run, candidate: Ref) -> None:
+    """Upload the set of rows that the candidate has seen, and say what its training began from."""
+    rows = candidate.folder / ROWS_FILE
+    if rows.is_file():
+        client.log_artifact(run.info.run_id, str(rows))
+    if "training" in candidate.facts:
+        start = describe_start(Training.model_validate(candidate.facts["training"]))
+        settle(lambda: client.set_tag(run.info.run_id, START_TAG, start))
 
 
 def describe_environment() -> dict[str, Any]:

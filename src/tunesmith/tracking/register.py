@@ -19,7 +19,8 @@ from tunesmith.store.ref import Facts, Ref
 from tunesmith.tracking.candidate_run import RowLog, log_final_metrics, open_run
 from tunesmith.tracking.client import exclusive, mlflow_client
 from tunesmith.tracking.config import RegistryConfig, TrackingConfig, registry_identity
-from tunesmith.tracking.contents import ensure_model_files, log_dataset, log_files, log_profile
+from tunesmith.tracking.contents import ensure_model_files, log_dataset, log_files, log_profile, log_training
+from tunesmith.tracking.lineage import LINEAGE_TAG, START_TAG, Lineage, Training, describe_start
 from tunesmith.tracking.record import RecipeRecord
 from tunesmith.tracking.registry import DECISION_TAG, RegisteredVersion, has_version, read_version
 from tunesmith.tracking.versions import ensure_version, promote
@@ -145,6 +146,7 @@ class _Sources:
             warnings = self._profile(client, folder)
             log_profile(client, run, folder / PROFILE_FOLDER)
             ensure_model_files(client, run, self.exported)
+            log_training(client, run, self.candidate)
             with exclusive(self.tracking):
                 version = self._register(client, run)
             if run.info.status != "FINISHED":
@@ -199,7 +201,16 @@ class _Sources:
             "tunesmith.data_digest": str(self.snapshot.facts["digest"]),
             "tunesmith.verdict": self.decision.facts["verdict"],
             DECISION_TAG: json.dumps(self.decision.facts, ensure_ascii=False),
+            **self._lineage_tags(),
         }
+
+    def _lineage_tags(self) -> dict[str, str]:
+        """What another training needs to go on from this candidate; nothing where its start was not recorded."""
+        if "training" not in self.candidate.facts:
+            return {}
+        training = Training.model_validate(self.candidate.facts["training"])
+        lineage = Lineage(training=training, export=self.exported.key, files=self.exported.facts["files"])
+        return {LINEAGE_TAG: lineage.model_dump_json(), START_TAG: describe_start(training)}
 
     def _facts(self, version: RegisteredVersion, run: Run) -> dict[str, object]:
         return {

@@ -19,6 +19,7 @@ from tunesmith.tracking.candidate_run import CANDIDATE_TAG
 from tunesmith.tracking.client import mlflow_client
 from tunesmith.tracking.config import RegistryConfig, TrackingConfig
 from tunesmith.tracking.glance import has_tagged_version, local_folder
+from tunesmith.tracking.lineage import LINEAGE_TAG, Lineage
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -65,6 +66,8 @@ class RegisteredVersion(BaseModel):
     """The key of the decision that made it the champion once; None when none did."""
     data_digest: str | None
     """The sha256 of the rows behind it."""
+    lineage: Lineage | None = None
+    """How it was trained, and from what; None where nobody wrote it down."""
     mlflow_run_id: str
     """The run that made it."""
     created_unix: float
@@ -96,6 +99,27 @@ def find_champion(registry: RegistryConfig, tracking: TrackingConfig) -> Registe
     """
     with mlflow_client(tracking) as client:
         return read_champion(client, registry)
+
+
+def find_line(registry: RegistryConfig, tracking: TrackingConfig) -> list[RegisteredVersion]:
+    """The champion, the version that its training began from, and so on, as far as they are registered.
+
+    Raises:
+        TunesmithError: MLflow cannot be reached.
+    """
+    database = tracking.database()
+    if database is not None and not database.exists():
+        return []
+    with mlflow_client(tracking) as client:
+        versions = _read_all(client, registry.model_name)
+    by_key = {version.candidate_key: version for version in versions}  # the oldest, should there be several
+    line: list[RegisteredVersion] = []
+    found = next((version for version in versions if CHAMPION in version.aliases), None)
+    while found is not None and found not in line:
+        line.append(found)
+        start = None if found.lineage is None else found.lineage.training.start
+        found = None if start is None else by_key.get(start.candidate)
+    return line
 
 
 def find_version(candidate_key: str, registry: RegistryConfig, tracking: TrackingConfig) -> RegisteredVersion | None:
@@ -183,7 +207,7 @@ def _read_all(client: MlflowClient, model_name: str) -> list[RegisteredVersion]:
 def _read(version: ModelVersion, aliases: Mapping[str, int]) -> RegisteredVersion:
     number, tags = int(version.version), version.tags
     value = tags.get("tunesmith.value")
-    decision = tags.get(DECISION_TAG)
+    decision, lineage = tags.get(DECISION_TAG), tags.get(LINEAGE_TAG)
     return RegisteredVersion(
         model_name=version.name,
         version=number,
@@ -195,6 +219,7 @@ def _read(version: ModelVersion, aliases: Mapping[str, int]) -> RegisteredVersio
         decision=None if decision is None else json.loads(decision),
         promoted_by=tags.get(PROMOTED_TAG),
         data_digest=tags.get("tunesmith.data_digest"),
+        lineage=None if lineage is None else Lineage.model_validate_json(lineage),
         mlflow_run_id=version.run_id or "",
         created_unix=version.creation_timestamp / 1000,
         source=version.source or "",

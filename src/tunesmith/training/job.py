@@ -50,6 +50,10 @@ class Job(BaseModel):
     """The adapter to train; without it, every weight is trained."""
     train: TrainConfig
     """How to train."""
+    adapter: Path | None = None
+    """The folder of the adapter to go on from; without it, a new one is trained, if any."""
+    merges: bool = False
+    """Whether the trained adapter goes into the weights, because `base` is a model that was trained itself."""
     checkpoint: Path | None
     """The verified checkpoint to continue from."""
     parent_pid: int

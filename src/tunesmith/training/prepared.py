@@ -151,7 +151,7 @@ def prepare(job: Job) -> Prepared:
         CallError: There is no compiler.
     """
     train, validation = (Features(read_split(job.features, split)) for split in ("train", "validation"))
-    model = build_model(job.base, job.examples, job.labels, job.lora, job.train.seed)
+    model = build_model(job.base, job.examples, job.labels, job.lora, job.train.seed, adapter=job.adapter)
     if not job.train.compile and torch.accelerator.current_accelerator(check_available=True) is None:
         use_fast_dropout(model)  # a compiler fuses torch's own
     kind = find_kind(job.examples)

@@ -19,6 +19,7 @@ from tunesmith.store.ref import Facts, Ref
 from tunesmith.store.sealed import MANIFEST, read_manifest
 from tunesmith.training.batching import PACKING, may_pack
 from tunesmith.training.config import TrainConfig
+from tunesmith.training.continuing import begin_at, record_training
 from tunesmith.training.job import Job, StreamJob
 from tunesmith.training.launcher import launch
 from tunesmith.training.lock import hold
@@ -53,6 +54,7 @@ def derive_train(
     store: FolderStore,
     observer: Observer | None = None,
     stream: StreamInput | None = None,
+    start: Ref | None = None,
 ) -> Derivation:
     """Describe a candidate.
 
@@ -64,6 +66,7 @@ def derive_train(
         store: Where the work folder lies; used only when the candidate is built.
         observer: Is told of the training while it runs.
         stream: Where the training examples come from, when the data is streamed.
+        start: What training begins from; without it, the base model. In a plan it need not exist yet.
 
     Raises:
         ModelError: There is no such base model, or it has none of the layers that the adapter is for.
@@ -78,14 +81,15 @@ def derive_train(
     asked, code = _describe_stream(stream, train)
     engine = f"tunesmith.training.{train.engine}"
     packing = (PACKING,) if may_pack(train, has_padding=find_kind(examples).CUTS_TEXTS) else ()
+    begun, replay = _describe_start(start, model)
     ingredients = compose_ingredients(
         config={
             "examples": examples.key_fields(),
-            "model": model.key_fields(),
+            "model": {**model.key_fields(), **replay},
             "train": train.key_fields(),
             **asked,
         },
-        inputs={"features": features.key, "base model": base.digest},
+        inputs={"features": features.key, "base model": base.digest, **begun},
         code=("tunesmith.training.worker", engine, kind_module(examples), *code, *packing),
         libraries=_LIBRARIES if model.lora is None else (*_LIBRARIES, "peft"),
     )
@@ -100,8 +104,11 @@ def derive_train(
                 )
                 return made_meanwhile.facts
             job = _describe_job(work, features, examples, model, train, base.folder, stream)
+            if start is not None:
+                job = begin_at(job, start)
             facts = {"engine": train.engine, "num_examples": features.facts["num_examples"]}
-            return _take(launch(job, lock, derivation.key, GuardedObserver(observer), facts), aside)
+            trained = _take(launch(job, lock, derivation.key, GuardedObserver(observer), facts), aside)
+            return trained if start is None else {**trained, **record_training(job, start, base.digest, aside)}
 
     derivation = Derivation("train", ingredients, build)  # `build` names it: the work folder has its key
     return derivation
@@ -115,6 +122,7 @@ def train(
     store: FolderStore,
     observer: Observer | None = None,
     stream: StreamInput | None = None,
+    start: Ref | None = None,
 ) -> Ref:
     """Fine-tune the base model in a process of its own, or find the candidate that was trained before.
 
@@ -128,13 +136,14 @@ def train(
         store: Where the candidate goes.
         observer: Is told of the training while it runs.
         stream: Where the training examples come from, when the data is streamed.
+        start: What training begins from; without it, the base model, and nobody can go on from the candidate.
 
     Raises:
         Preempted: Training was stopped, and can be continued.
         UserError: The data, the base model or the precision cannot be used.
         TrainingError: The training process ended without a result.
     """
-    derivation = derive_train(features, examples, model, train, store, observer, stream)
+    derivation = derive_train(features, examples, model, train, store, observer, stream, start)
     ref = store.ensure(derivation)
     work = store.root / "work" / derivation.kind / derivation.key
     shutil.rmtree(work, ignore_errors=True)
@@ -147,6 +156,16 @@ def _describe_stream(stream: StreamInput | None, train: TrainConfig) -> tuple[di
         return {}, ()
     asked = {"shuffle_buffer": stream.data.streaming.shuffle_buffer, "validation_steps": train.validation_steps}
     return {"stream": asked}, ("tunesmith.training.streaming",)
+
+
+def _describe_start(start: Ref | None, model: ModelConfig) -> tuple[dict[str, str], dict[str, Any]]:
+    """What a champion to begin from adds to the ingredients: its weights, and how much of what it has seen is replayed.
+
+    Nothing for the base model: whether the recipe asks for it, or has no champion yet, the candidate is the same.
+    """
+    if start is None or start.facts["start"] is None:
+        return {}, {}
+    return {"champion": start.facts["start"]["digest"]}, {"replay_fraction": model.replay_fraction}
 
 
 def _describe_job(

@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from tunesmith.modeling.load import merge
 from tunesmith.store.sealed import publish, seal
 from tunesmith.training.best import Best
 from tunesmith.training.checkpoints import Checkpoints
@@ -40,9 +41,11 @@ class Trained:
 def save_result(job: Job, trained: Trained, progress: Progress) -> None:
     """Write the result folder: the model or the adapter, the metrics, and the facts in its manifest."""
     folder = Checkpoints(job.work).new_aside()
-    weights = folder / ("model" if job.lora is None else "adapter")
-    trained.model.save_pretrained(weights)
-    if job.lora is None:
+    is_adapter = job.lora is not None and not job.merges
+    weights = folder / ("adapter" if is_adapter else "model")
+    model = merge(trained.model) if job.merges else trained.model
+    model.save_pretrained(weights)
+    if not is_adapter:
         shutil.copytree(job.features / "tokenizer", weights, dirs_exist_ok=True)
     else:
         _make_portable(weights)
