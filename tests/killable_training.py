@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tunesmith.kinds.text_classification import TextClassification
 from tunesmith.modeling.base import LoraConfig, ModelConfig
-from tunesmith.store.folder import FolderStore
+from tunesmith.store.config import StoreConfig, open_store
 from tunesmith.training.config import TrainConfig
 from tunesmith.training.train import derive_train, train
 
@@ -42,8 +42,10 @@ class Told:
 class Trainings:
     """The same training, again and again in one store: in this process, or in one that can be killed."""
 
-    def __init__(self, folder, features, base, *, lora=False, stream=None, **options):
-        self.folder, self.store = folder, FolderStore(folder / "store")
+    def __init__(self, folder, features, base, *, lora=False, stream=None, store=None, **options):
+        folder.mkdir(exist_ok=True)
+        self.folder, self.config = folder, store or StoreConfig(uri=str(folder / "store"))
+        self.store = open_store(self.config)
         model = ModelConfig(base=str(base), lora=LoraConfig(r=2) if lora else None)
         self.arguments = (features, CLASSIFICATION, model, TrainConfig(**{**LONG, **options}), self.store)
         self.stream = stream
@@ -53,12 +55,12 @@ class Trainings:
         return train(*self.arguments, observer, self.stream)
 
     def start(self):
-        features, _, model, config, store = self.arguments
+        features, _, model, config, _ = self.arguments
         arguments = {
             "features": features.model_dump(),
             "model": model.model_dump(),
             "train": config.model_dump(),
-            "store": str(store.root),
+            "store": self.config.model_dump(mode="json", exclude_unset=True),
             "stream": self.stream and dump_stream(self.stream),
         }
         (self.folder / "arguments.json").write_text(json.dumps(arguments))

@@ -11,7 +11,7 @@ from tunesmith.data.split_config import SplitConfig
 from tunesmith.errors import TunesmithError
 from tunesmith.kinds.text_classification import TextClassification
 from tunesmith.modeling.base import ModelConfig
-from tunesmith.store.folder import FolderStore
+from tunesmith.store.config import StoreConfig, open_store
 from tunesmith.store.ref import Ref
 from tunesmith.training.config import TrainConfig
 from tunesmith.training.train import StreamInput, train
@@ -24,7 +24,7 @@ def main(arguments: dict) -> int:
             TextClassification(kind="text-classification", text="text", label="label"),
             ModelConfig.model_validate_json(json.dumps(arguments["model"])),
             TrainConfig(**arguments["train"]),
-            FolderStore(Path(arguments["store"])),
+            open_store(StoreConfig.model_validate_json(json.dumps(arguments["store"]))),
             stream=None if arguments["stream"] is None else load_stream(**arguments["stream"]),
         )
     except TunesmithError as error:

@@ -76,16 +76,7 @@ class Blobs:
         self.client.delete(self._place(sha256))
 
     def _fetch(self, blob: Blob) -> None:
-        blob.path.parent.mkdir(parents=True, exist_ok=True)
-        place = self._place(blob.sha256)
-        try:
-            self.client.download(S3Object(place, "", blob.size_bytes), blob.path, blob.sha256)
-        except DamagedObject as error:
-            raise DamagedBlob(blob.sha256, str(error)) from error
-        except UserError as error:
-            if self.client.exists(place, blob.size_bytes):
-                raise
-            raise DamagedBlob(blob.sha256, f"{place} is gone, or has another size") from error
+        fetch_blob(self.client, self._place(blob.sha256), blob)
         self._known.add(blob.sha256)
 
     def _share(self, blob: Blob) -> None:
@@ -96,6 +87,28 @@ class Blobs:
 
     def _place(self, sha256: str) -> str:
         return f"{self.uri}/blobs/{sha256}"
+
+
+def fetch_blob(client: S3Client, place: str, blob: Blob) -> None:
+    """Download and verify one file.
+
+    Args:
+        client: The connection.
+        place: The uri of the object that holds its bytes.
+        blob: Where it goes, and what it must be.
+
+    Raises:
+        DamagedBlob: It is gone or wrong.
+    """
+    blob.path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        client.download(S3Object(place, "", blob.size_bytes), blob.path, blob.sha256)
+    except DamagedObject as error:
+        raise DamagedBlob(blob.sha256, str(error)) from error
+    except UserError as error:
+        if client.exists(place, blob.size_bytes):
+            raise
+        raise DamagedBlob(blob.sha256, f"{place} is gone, or has another size") from error
 
 
 def in_parallel(function: Callable[[Item], None], items: Sequence[Item]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from tunesmith.section import NOT_IN_KEY, Section
 from tunesmith.store.folder import FolderStore
@@ -21,6 +21,8 @@ class StoreConfig(Section):
     """Which S3 server, for an `s3://` uri; by default the one that AWS's environment variables say."""
     cache: Annotated[str, NOT_IN_KEY] = ""
     """For an `s3://` uri, this machine's folder for copies of what lies there; by default in TUNESMITH_HOME."""
+    grace_seconds: Annotated[float | None, Field(gt=0, le=3600), NOT_IN_KEY] = None
+    """For an `s3://` uri, how long after SIGTERM a training may go on, to bring its checkpoint there; by default 25."""
     recipe: str = ""
     """Whose earlier runs a change is explained against; by default the recipe's name."""
 
@@ -39,8 +41,9 @@ class StoreConfig(Section):
     def _has_an_effect(self) -> Self:
         if self.s3 is not None and not is_s3_uri(self.uri):
             raise ValueError("s3 has no effect on a folder; remove it, or write uri: s3://bucket/prefix")
-        if self.cache and not is_s3_uri(self.uri):
-            raise ValueError("cache has no effect on a folder; remove it, or write uri: s3://bucket/prefix")
+        for name in ("cache", "grace_seconds"):
+            if getattr(self, name) and not is_s3_uri(self.uri):
+                raise ValueError(f"{name} has no effect on a folder; remove it, or write uri: s3://bucket/prefix")
         return self
 
     def located(self, folder: Path, home_store: str, recipe: str) -> StoreConfig:
@@ -68,6 +71,7 @@ def open_store(config: StoreConfig) -> FolderStore:
     """
     if not is_s3_uri(config.uri):
         return FolderStore(Path(config.uri), config.recipe)
-    from tunesmith.store.remote import RemoteStore
+    from tunesmith.store.remote import GRACE_SECONDS, RemoteStore
 
-    return RemoteStore(config.uri, config.s3 or S3Config(), Path(config.cache), config.recipe)
+    grace = config.grace_seconds or GRACE_SECONDS
+    return RemoteStore(config.uri, config.s3 or S3Config(), Path(config.cache), config.recipe, grace_seconds=grace)

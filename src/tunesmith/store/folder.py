@@ -20,12 +20,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tunesmith.store.chunks import ChunkCache
 from tunesmith.store.derivation import Derivation, Ingredients, describe_difference
 from tunesmith.store.ref import Facts, Ref
 from tunesmith.store.sealed import find_damage, publish, read_manifest, seal, write_json_atomically
+
+if TYPE_CHECKING:
+    from tunesmith.store.remote_folders import RemoteFolders
 
 log = logging.getLogger(__name__)
 
@@ -150,6 +153,14 @@ class FolderStore:
         folder = self.root / "work" / derivation_kind / key
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def open_mirror(self, derivation_kind: str, key: str) -> RemoteFolders | None:
+        """Where work that is under way leaves what another machine needs; None where no other machine looks."""
+        return None
+
+    def discard_work(self, derivation_kind: str, key: str) -> None:
+        """Delete a work folder: its work is done."""
+        shutil.rmtree(self.root / "work" / derivation_kind / key, ignore_errors=True)
 
     def _look_up(self, derivation: Derivation) -> tuple[Ref | None, str]:
         status = self.status(derivation)

@@ -4,6 +4,7 @@ artifacts/<kind>/<key>/manifest.json   what an artifact holds; written last, and
 blobs/<sha256>                         the bytes of every file
 requests/<kind>/<key>.json             ingredients once used, and the key of the artifact that they led to
 chunks/<kind>/<key>.json               sidecars of the chunk cache
+work/<kind>/<key>/                     what work that is under way leaves for another machine: checkpoints
 damaged/                               what did not match, set aside
 
 What has no manifest does not exist; a crash before it leaves blobs that the next attempt finds there.
@@ -24,6 +25,7 @@ from tunesmith.store.derivation import Derivation
 from tunesmith.store.folder import GONE, FolderStore, Request, Status
 from tunesmith.store.ref import Ref
 from tunesmith.store.remote_chunks import RemoteChunkCache
+from tunesmith.store.remote_folders import RemoteFolders, is_inside
 from tunesmith.store.s3 import Patience, S3Client, S3Config
 from tunesmith.store.sealed import (
     MANIFEST,
@@ -36,6 +38,8 @@ from tunesmith.store.sealed import (
 log = logging.getLogger(__name__)
 
 DAMAGED = "damaged: "
+GRACE_SECONDS = 25.0
+"""Kubernetes kills 30 seconds after SIGTERM."""
 UNREADABLE = f"{DAMAGED}{MANIFEST} is unreadable"
 
 
@@ -48,13 +52,22 @@ class RemoteStore(FolderStore):
         root: This machine's folder for what it makes and fetches.
         recipe: The recipe whose earlier runs a change is explained against.
         patience: How long trouble with the server that may pass is borne.
+        grace_seconds: How long work that is stopped may go on to leave there what another machine needs.
     """
 
     def __init__(
-        self, uri: str, config: S3Config, root: Path, recipe: str = "", *, patience: Patience | None = None
+        self,
+        uri: str,
+        config: S3Config,
+        root: Path,
+        recipe: str = "",
+        *,
+        patience: Patience | None = None,
+        grace_seconds: float = GRACE_SECONDS,
     ) -> None:
         super().__init__(root, recipe)
         self.uri = uri.rstrip("/")
+        self._grace_seconds = grace_seconds
         self._client = S3Client(config, patience=patience, mistake=StoreError)
         self._blobs = Blobs(self._client, self.uri)
 
@@ -105,6 +118,20 @@ class RemoteStore(FolderStore):
         if folder is None and self._fetch_artifact(kind, key) is None:
             folder = super().find_folder(kind, key)
         return folder
+
+    def open_mirror(self, derivation_kind: str, key: str) -> RemoteFolders:
+        """Where work that is under way leaves what another machine needs to go on with it; a connection of its own."""
+        client = S3Client(self._client.config, patience=self._client.patience, mistake=StoreError)
+        return self._mirror(client, derivation_kind, key)
+
+    def discard_work(self, derivation_kind: str, key: str) -> None:
+        """Delete a work folder, and what it left there; where the server does not answer, the next call does."""
+        super().discard_work(derivation_kind, key)
+        mirror = self._mirror(self._client, derivation_kind, key)
+        try:
+            mirror.delete_all()
+        except TunesmithError as error:
+            log.warning("%s: not deleted (%s); running again deletes it", mirror.uri, error)
 
     def _compute(self, derivation: Derivation) -> Ref:
         problem = self._fetch(derivation)  # what was damaged here may be whole there
@@ -214,6 +241,9 @@ class RemoteStore(FolderStore):
                 except DamagedBlob:
                     self._blobs.set_aside(blob.sha256)
 
+    def _mirror(self, client: S3Client, derivation_kind: str, key: str) -> RemoteFolders:
+        return RemoteFolders(client, f"{self.uri}/work/{derivation_kind}/{key}", self._grace_seconds)
+
     def _manifest_uri(self, kind: str, key: str) -> str:
         return f"{self.uri}/artifacts/{kind}/{key}/{MANIFEST}"
 
@@ -227,13 +257,8 @@ def _parse_manifest(content: bytes) -> Manifest | None:
         manifest = Manifest.model_validate_json(content)
     except ValidationError:
         return None
-    is_sound = "facts" in manifest.header and all(_is_inside(name) for name in manifest.files)
+    is_sound = "facts" in manifest.header and all(is_inside(name) for name in manifest.files)
     return manifest if is_sound else None
-
-
-def _is_inside(name: str) -> bool:
-    path = PurePosixPath(name)
-    return not path.is_absolute() and ".." not in path.parts and name not in ("", ".", MANIFEST)
 
 
 def _blobs(folder: Path, manifest: Manifest) -> list[Blob]:

@@ -226,6 +226,10 @@ class S3Client:
 
         self._run(delete, uri)
 
+    def close(self) -> None:
+        """End what other threads are doing with it, for good: they get a `CancelledError`."""
+        self.connection.close()
+
     def _run(self, function: Callable[..., Coroutine[Any, Any, Result]], *args: Any) -> Result:
         return self.connection.run(function(self.connection, *args))
 

@@ -10,6 +10,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from concurrent.futures import Future
 from functools import cache
 from typing import Any, TypeVar
 
@@ -54,15 +55,28 @@ class Connection:
         self._slots = asyncio.Semaphore(MAX_REQUESTS)
         self._endpoint = ""
         self._was_reached = False
+        self._running: set[Future[Any]] = set()
+        self._is_closed = False
 
     def run(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Do work on s3fs's loop; an interruption ends the work too."""
         future = asyncio.run_coroutine_threadsafe(work, self._files.loop)
+        self._running.add(future)
+        if self._is_closed:
+            future.cancel()
         try:
             return future.result()
         except BaseException:
             future.cancel()
             raise
+        finally:
+            self._running.discard(future)
+
+    def close(self) -> None:
+        """See `S3Client.close`."""
+        self._is_closed = True
+        for future in list(self._running):
+            future.cancel()
 
     def place(self, uri: str) -> Place:
         """Where a request for `uri` goes, for messages."""

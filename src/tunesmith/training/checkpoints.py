@@ -82,13 +82,21 @@ class Checkpoints:
             log.warning("train: checkpoint %s: %s; set aside in %s, using an older one", folder.name, damage, target)
         return None
 
+    def newest(self) -> Path | None:
+        """The newest checkpoint, as it was written; its bytes are not looked at."""
+        return next(reversed(self._all()), None)
+
+    def at(self, step: int) -> Path:
+        """Where the checkpoint of a step lies, if there is one."""
+        return self._folder / f"step-{step:08d}"
+
     def find_step(self, step: int) -> Path:
         """The checkpoint of a step, whose bytes are verified.
 
         Raises:
             TrainingError: It is gone or damaged.
         """
-        folder = self._at(step)
+        folder = self.at(step)
         damage = find_damage(folder)
         if damage is not None:
             raise TrainingError(
@@ -111,13 +119,18 @@ class Checkpoints:
         (folder / POSITION).write_text(position.model_dump_json(indent=1), encoding="utf-8")
         shutil.copyfile(spool, folder / SPOOL)
         seal(folder, {"step": position.step})
-        final = self._at(position.step)
-        if final.exists():
-            self._delete(final)
-        publish(folder, final)
+        self.adopt(folder, position.step)
         for old in self._all()[:-NUM_KEPT]:
             if old not in self._kept_by(self._all()[-NUM_KEPT:]):
                 self._delete(old)
+
+    def adopt(self, folder: Path, step: int) -> Path:
+        """Make a sealed folder the checkpoint of a step, in place of one that is there."""
+        final = self.at(step)
+        if final.exists():
+            self._delete(final)
+        publish(folder, final)
+        return final
 
     def new_aside(self) -> Path:
         """A new, empty folder for what is not yet visible."""
@@ -127,18 +140,15 @@ class Checkpoints:
 
     def _find_damage_of_kept(self, folder: Path) -> str | None:
         kept_step = read_position(folder).kept_step
-        if kept_step is None or self._at(kept_step) == folder:
+        if kept_step is None or self.at(kept_step) == folder:
             return None
-        damage = find_damage(self._at(kept_step))
+        damage = find_damage(self.at(kept_step))
         return None if damage is None else f"the best model, of step {kept_step}: {damage}"
 
     def _kept_by(self, folders: Sequence[Path]) -> set[Path]:
         """The checkpoints that others need; what is damaged needs none."""
         steps = {read_position(folder).kept_step for folder in folders if (folder / POSITION).exists()}
-        return {self._at(step) for step in steps if step is not None}
-
-    def _at(self, step: int) -> Path:
-        return self._folder / f"step-{step:08d}"
+        return {self.at(step) for step in steps if step is not None}
 
     def _all(self) -> list[Path]:
         return sorted(self._folder.glob("step-*"))

@@ -19,8 +19,10 @@ from tunesmith import errors
 from tunesmith.errors import Preempted, TrainingError, TunesmithError
 from tunesmith.store.code import PACKAGE_ROOT
 from tunesmith.store.sealed import find_damage, write_bytes_atomically
+from tunesmith.training import disk
 from tunesmith.training.checkpoints import Checkpoints, read_position
 from tunesmith.training.job import Job
+from tunesmith.training.mirroring import Mirroring
 from tunesmith.training.observer import EndStatus, GuardedObserver
 from tunesmith.training.progress import Display, open_display
 from tunesmith.training.reporter import Progress, read_progress
@@ -43,7 +45,9 @@ _MEMORY_ADVICE = (
 )
 
 
-def launch(job: Job, lock: int, candidate_key: str, observer: GuardedObserver, facts: dict[str, Any]) -> Path:
+def launch(
+    job: Job, lock: int, candidate_key: str, observer: GuardedObserver, facts: dict[str, Any], mirroring: Mirroring
+) -> Path:
     """Train in a process of its own, from the newest valid checkpoint on.
 
     Args:
@@ -52,6 +56,7 @@ def launch(job: Job, lock: int, candidate_key: str, observer: GuardedObserver, f
         candidate_key: The key of the train artifact.
         observer: Is told of the rows.
         facts: What the observer is told at the start.
+        mirroring: Brings checkpoints to S3 meanwhile, and from there.
 
     Returns:
         The sealed folder with the result.
@@ -62,16 +67,17 @@ def launch(job: Job, lock: int, candidate_key: str, observer: GuardedObserver, f
         TrainingError: The process ended without a result.
         KeyboardInterrupt: The user interrupted; a checkpoint was written first.
     """
-    checkpoint = Checkpoints(job.work).find_newest()
+    checkpoint = mirroring.find_newest(Checkpoints(job.work))
     first_step = None if checkpoint is None else read_position(checkpoint).step
     if first_step is not None:
         log.info("train: continuing from step %d", first_step)
     observer.started(candidate_key, {**facts, "resumed_from_step": first_step})
-    attempt = _Attempt(job.model_copy(update={"checkpoint": checkpoint}), observer)
+    attempt = _Attempt(job.model_copy(update={"checkpoint": checkpoint}), observer, mirroring)
     status: EndStatus = "KILLED"
     try:
         if not _is_done(job):
-            attempt.run(lock)
+            with mirroring:
+                attempt.run(lock)
         attempt.hand_on_rows()
         status = "FINISHED"
         return job.result
@@ -91,9 +97,10 @@ def _is_done(job: Job) -> bool:
 class _Attempt:
     """One run of the training process."""
 
-    def __init__(self, job: Job, observer: GuardedObserver) -> None:
+    def __init__(self, job: Job, observer: GuardedObserver, mirroring: Mirroring) -> None:
         self.job = job
         self.observer = observer
+        self.mirroring = mirroring
         self.rows = SpoolReader(job.spool)
         self.was_told_to_stop = threading.Event()
         self.has_said_what = False
@@ -113,7 +120,7 @@ class _Attempt:
                 self._follow(process, display)
             except BaseException:
                 display.say("training: writing a checkpoint before stopping (Ctrl-C again to stop without one)")
-                _stop(process)
+                self._stop(process)
                 self.hand_on_rows()
                 raise
             finally:
@@ -150,9 +157,22 @@ class _Attempt:
             # In a thread, Ctrl-C never arrives; the main thread's end does.
             if not asked and (self.was_told_to_stop.is_set() or not threading.main_thread().is_alive()):
                 asked = True
+                self.mirroring.note_stop()
                 display.say("training: writing a checkpoint before stopping")
                 process.terminate()
             _wait(process, POLL_SECONDS)
+
+    def _stop(self, process: subprocess.Popen[bytes]) -> None:
+        """Wait for the checkpoint; a second interruption does not."""
+        self.mirroring.note_stop()
+        try:
+            process.terminate()
+            process.wait()
+        except BaseException:
+            self.mirroring.close()
+            process.kill()
+            process.wait()
+            raise
 
     def _say_what_is_trained(self, progress: Progress) -> None:
         if self.has_said_what:
@@ -188,6 +208,8 @@ class _Attempt:
             return
         if exit_code in (Preempted.exit_code, -signal.SIGTERM):
             raise Preempted("training stopped at a checkpoint. Run the same command again to go on from there.")
+        if exit_code == disk.EXIT_CODE:
+            raise disk.explain_full(self.job.work)
         if self.job.error.exists():
             raise _read_error(self.job.error)
         raise TrainingError(self._explain(exit_code))
@@ -204,17 +226,6 @@ class _Attempt:
             return f"the training process ran out of memory ({last}). {_MEMORY_ADVICE} {where}"
         how = f"by signal {-exit_code}" if exit_code < 0 else f"with exit code {exit_code}"
         return f"the training process ended {how}: {last}. {where}"
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Wait for the checkpoint; a second interruption does not."""
-    try:
-        process.terminate()
-        process.wait()
-    except BaseException:
-        process.kill()
-        process.wait()
-        raise
 
 
 def _wait(process: subprocess.Popen[bytes], seconds: float) -> None:

@@ -18,11 +18,15 @@ from tunesmith.store.folder import FolderStore
 from tunesmith.store.ref import Facts, Ref
 from tunesmith.store.sealed import MANIFEST, read_manifest
 from tunesmith.training.batching import PACKING, may_pack
+from tunesmith.training.checkpoints import Checkpoints
 from tunesmith.training.config import TrainConfig
 from tunesmith.training.continuing import begin_at, record_training
+from tunesmith.training.disk import told_in_words
 from tunesmith.training.job import Job, StreamJob
 from tunesmith.training.launcher import launch
 from tunesmith.training.lock import hold
+from tunesmith.training.mirror import CheckpointMirror
+from tunesmith.training.mirroring import Mirroring
 from tunesmith.training.observer import GuardedObserver, Observer
 from tunesmith.training.schedule import check_schedule
 
@@ -107,7 +111,10 @@ def derive_train(
             if start is not None:
                 job = begin_at(job, start)
             facts = {"engine": train.engine, "num_examples": features.facts["num_examples"]}
-            trained = _take(launch(job, lock, derivation.key, GuardedObserver(observer), facts), aside)
+            mirroring = Mirroring(_open_mirror(store, derivation, work))
+            with told_in_words(work):
+                result = launch(job, lock, derivation.key, GuardedObserver(observer), facts, mirroring)
+            trained = _take(result, aside)
             return trained if start is None else {**trained, **record_training(job, start, base.digest, aside)}
 
     derivation = Derivation("train", ingredients, build)  # `build` names it: the work folder has its key
@@ -145,9 +152,13 @@ def train(
     """
     derivation = derive_train(features, examples, model, train, store, observer, stream, start)
     ref = store.ensure(derivation)
-    work = store.root / "work" / derivation.kind / derivation.key
-    shutil.rmtree(work, ignore_errors=True)
+    store.discard_work(derivation.kind, derivation.key)
     return ref
+
+
+def _open_mirror(store: FolderStore, derivation: Derivation, work: Path) -> CheckpointMirror | None:
+    folders = store.open_mirror(derivation.kind, derivation.key)
+    return None if folders is None else CheckpointMirror(folders, Checkpoints(work), held=work / "mirrored")
 
 
 def _describe_stream(stream: StreamInput | None, train: TrainConfig) -> tuple[dict[str, Any], tuple[str, ...]]:

@@ -1,8 +1,8 @@
 """The training process: `python -m tunesmith.training.worker JOB.json`.
 
 Exit codes: 0 the result lies sealed in the work folder; 3 stopped at a checkpoint; 2 and 4 told in error.json;
-any other, told by the last lines of worker.log. SIGTERM asks for a checkpoint. It belongs to its parent: when the
-parent is gone, it stops.
+28 the disk is full, so that nothing can be told there; any other, told by the last lines of worker.log. SIGTERM asks
+for a checkpoint. It belongs to its parent: when the parent is gone, it stops.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 
 from tunesmith.errors import Preempted, TunesmithError
 from tunesmith.store.sealed import write_json_atomically
+from tunesmith.training import disk
 from tunesmith.training.job import Job
 from tunesmith.training.reporter import Reporter
 
@@ -31,6 +32,15 @@ def main(job_path: Path) -> int:
     reporter = Reporter(job)
     signal.signal(signal.SIGTERM, lambda _number, _frame: reporter.stop())
     threading.Thread(target=_follow_parent, args=(job.parent_pid, reporter), daemon=True).start()
+    try:
+        return _train_and_tell(job, reporter)
+    except Exception as error:
+        if not disk.is_full(error, job.work):
+            raise
+        os._exit(disk.EXIT_CODE)  # what is left to print has no place either, and would change the exit code
+
+
+def _train_and_tell(job: Job, reporter: Reporter) -> int:
     try:
         _train(job, reporter)
     except Preempted:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from killable_training import CLASSIFICATION
+from moto_s3 import aws, bucket, connect, moto_url
 from tiny_features import write_features
 from tiny_models import make_bert, make_llama
 from tunesmith.kinds.text_generation import TextGeneration
@@ -20,6 +21,8 @@ from tunesmith.training.checkpoints import Checkpoints
 from tunesmith.training.config import TrainConfig
 from tunesmith.training.job import Job
 from tunesmith.training.reporter import Reporter
+
+__all__ = ["aws", "bucket", "connect", "moto_url"]
 
 GENERATION = TextGeneration(kind="text-generation", text="text")
 
