@@ -124,30 +124,6 @@ def test_sigterm_at_the_last_step_of_an_epoch_loses_nothing(engine, tmp_path, ma
     assert result(job) == result(whole)
 
 
-@ENGINES
-@pytest.mark.parametrize("fault", ["flip", "delete"])
-def test_a_damaged_checkpoint_is_set_aside_and_an_older_one_used(engine, fault, tmp_path, make_job, train_here, caplog):
-    whole = make_job(tmp_path / "whole", engine=engine)
-    train_here(whole)
-    job = make_job(tmp_path / "damaged", engine=engine)
-    with pytest.raises(Killed):
-        train_here(job, killed_after(10))
-    newest = Checkpoints(job.work).find_newest()
-    assert step_of(newest) == 8
-    if fault == "flip":
-        weights = next(newest.glob("*.safetensors"))
-        content = bytearray(weights.read_bytes())
-        content[-5] ^= 1
-        weights.write_bytes(content)
-    else:
-        (newest / "optimizer.pt").unlink()
-    assert step_of(Checkpoints(job.work).find_newest()) == 4
-    assert "step-00000008" in caplog.text
-    train_here(job)
-    assert result(job) == result(whole)
-    assert [path.name[:13] for path in (job.work / "damaged").iterdir()] == ["step-00000008"]
-
-
 @pytest.mark.parametrize(
     "options",
     [
