@@ -1,24 +1,41 @@
-"""Every engine, full and LoRA, killed in every way for real."""
+"""Every engine, full and LoRA, on features and on a stream: killed 30 times, anywhere, the weights are the same."""
 
 from __future__ import annotations
 
 import pytest
 
-from killable_training import Trainings, assert_same, kill_in_every_way
+from chaos import MAPPED, STREAMED, Chaos, assert_unharmed, draw_kills
+from killable_training import Trainings
+from streamed_features import stream_features
 from tiny_features import write_features
 from tiny_models import make_bert
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+NUM_SIGKILLS, NUM_SIGTERMS = 20, 10
 
 
 @pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
 @pytest.mark.parametrize("engine", ["loop", "trainer"])
-def test_a_training_that_was_killed_in_every_way_ends_with_the_same_weights(engine, lora, tmp_path):
+@pytest.mark.parametrize("source", ["features", "stream"])
+def test_a_training_that_is_killed_thirty_times_ends_with_the_same_weights_and_each_row_once(
+    source, engine, lora, tmp_path, monkeypatch, capsys
+):
     base = make_bert(tmp_path / "bert", [f"w{number}" for number in range(60)])
-    for name in ("features", "whole", "killed"):
-        (tmp_path / name).mkdir()
-    features = write_features(tmp_path / "features", base, labels=("bad", "good"))
-    whole = Trainings(tmp_path / "whole", features, base, lora=lora, engine=engine).here()
-    trainings = Trainings(tmp_path / "killed", features, base, lora=lora, engine=engine)
-    kill_in_every_way(trainings)
-    assert_same(trainings.here(), whole)
+    (tmp_path / "data").mkdir()
+    if source == "stream":
+        made = stream_features(tmp_path / "data", base, monkeypatch)
+        features, options = made.features, {"stream": made.stream, **STREAMED}
+    else:
+        features, options = write_features(tmp_path / "data", base, labels=("bad", "good")), MAPPED
+
+    def make_trainings(name):
+        return Trainings(tmp_path / name, features, base, lora=lora, engine=engine, **options)
+
+    whole = make_trainings("whole").here()
+    kills = draw_kills(f"{source} {engine} {lora}", NUM_SIGKILLS, NUM_SIGTERMS)
+    chaos = Chaos(make_trainings)
+    chaos.run(kills)
+    with capsys.disabled():
+        print(f"\n{source}, {engine}, {'lora' if lora else 'full'}: {chaos.summary()}")
+    assert_unharmed(chaos, whole, kills)

@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from killable_training import CLASSIFICATION, Trainings, assert_same, kill_in_every_way
+from chaos import Chaos, assert_unharmed, draw_kills
+from killable_training import CLASSIFICATION, Trainings
 from streamed_features import LONG_STREAM, stream_features
 from tunesmith.data.chunked import ChunkedRows
 from tunesmith.data.files import SourceFile
@@ -55,21 +56,20 @@ def flatten(batches):
     return [ids.tolist() for batch in batches for ids in batch.rows.tokens["input_ids"].split()]
 
 
-@pytest.mark.timeout(600)  # six processes that import torch
-@pytest.mark.parametrize("engine", ["loop", pytest.param("trainer", marks=pytest.mark.slow)])
-def test_a_training_on_a_stream_that_was_killed_in_every_way_ends_with_the_same_weights(
-    tmp_path, bert, streamed, engine
-):
-    for name in ("whole", "killed"):
-        (tmp_path / name).mkdir()
-    options = {"stream": streamed.stream, "engine": engine, "gradient_accumulation_steps": 2, **LONG_STREAM}
-    whole = Trainings(tmp_path / "whole", streamed.features, bert, **options).here()
-    trainings = Trainings(tmp_path / "killed", streamed.features, bert, **options)
-    kill_in_every_way(trainings)
-    step = trainings.newest_step()
-    ref = trainings.here()
-    assert_same(ref, whole)
-    assert ref.facts["resumed_from_step"] == step > 0
+@pytest.mark.timeout(600)  # eight processes that import torch
+def test_a_training_on_a_stream_that_is_killed_anywhere_ends_with_the_same_weights(tmp_path, bert, streamed):
+    options = {"stream": streamed.stream, "gradient_accumulation_steps": 2, **LONG_STREAM, "save_steps": 5}
+
+    def make_trainings(name):
+        return Trainings(tmp_path / name, streamed.features, bert, **options)
+
+    whole = make_trainings("whole").here()
+    kills = draw_kills(1, num_sigkills=4, num_sigterms=2, num_steps=145)
+    chaos = Chaos(make_trainings)
+    chaos.run(kills)
+    assert_unharmed(chaos, whole, kills)
+    ref = chaos.ends[-1]
+    assert ref.facts["resumed_from_step"] > 0
     assert ref.facts["quarantine"] == whole.facts["quarantine"]
     rows = [json.loads(line) for line in (ref.folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if "validation/loss" in row["metrics"]] == [29, 58, 87, 116, 145]
