@@ -24,7 +24,7 @@ bench: .venv/.complete       ## compares two ways in one run, with ratios and th
 	$(BIN)/python -m tests.benchmarks
 
 chaos: .venv/.complete       ## the long tests: kills at many points
-	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m pytest -q -m slow -n 2 --dist worksteal
 
 clean:
 	rm -rf .venv build dist src/*.egg-info

@@ -9,6 +9,7 @@ it. What one of them fetches is whole and verified, or is not used.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import shutil
 from dataclasses import dataclass
@@ -101,14 +102,14 @@ class CheckpointMirror:
                 self._upload(held)
                 self._prune()
         except FileNotFoundError:
-            return  # deleted before it was held: there is a newer one
+            return  # deleted or replaced before it was held: there is a newer one
         finally:
             shutil.rmtree(self._held, ignore_errors=True)
         self.newest_seen = newest
 
     def _hold(self, checkpoint: Path) -> Path:
         """Give the files of a checkpoint second names, so that training may delete it while it is uploaded."""
-        held = self._held / checkpoint.name
+        held, seen = self._held / checkpoint.name, checkpoint.stat()
         for file in (path for path in sorted(checkpoint.rglob("*")) if path.is_file()):
             target = held / file.relative_to(checkpoint)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -118,6 +119,8 @@ class CheckpointMirror:
                 raise
             except OSError:  # a file system without links
                 shutil.copyfile(file, target)
+        if not os.path.samestat(checkpoint.stat(), seen):
+            raise FileNotFoundError(f"{checkpoint}: replaced meanwhile")
         return held
 
     def _upload(self, held: Path) -> None:

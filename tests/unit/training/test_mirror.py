@@ -7,6 +7,7 @@ import json
 import shutil
 import socket
 import time
+from pathlib import Path
 
 import pytest
 
@@ -126,7 +127,8 @@ def test_one_that_is_damaged_there_is_not_used(machine, connect, uri, caplog, fi
     (name,) = (name for name in one.folders.find_all() if name.startswith("step-00000020"))
     place = f"{uri}/{name}/{file}"
     content = client.read_bytes(place)
-    flipped = content[:3] + bytes([content[3] ^ 1]) + content[4:]
+    place_of_digit = max((index for index, byte in enumerate(content) if chr(byte).isdigit()), default=0)
+    flipped = content[:place_of_digit] + bytes([content[place_of_digit] ^ 1]) + content[place_of_digit + 1 :]
     for fault, damaged in {"truncated": content[:-1], "emptied": b"", "flipped": flipped, "removed": None}.items():
         client.delete(place) if damaged is None else client.put(place, damaged)
         caplog.clear()
@@ -140,18 +142,46 @@ def test_one_that_is_damaged_there_is_not_used(machine, connect, uri, caplog, fi
     assert machine("three").fetch() == 20
 
 
-def test_a_half_uploaded_one_does_not_exist_and_is_completed_by_the_next_attempt(machine, there, monkeypatch):
+@pytest.mark.parametrize("last_request", ["upload", "put"])  # of a file, of the manifest
+def test_a_half_uploaded_one_does_not_exist_and_is_completed_by_the_next_attempt(
+    machine, there, monkeypatch, last_request
+):
     one = machine("one")
     one.save_and_upload(10)
     one.save(20)
+    request, sent = getattr(S3Client, last_request), []
+
+    def die_at_the_end(client, *arguments):
+        sent.append(arguments)
+        if last_request == "put" or len(sent) == len(FILES) - 1:
+            raise ZeroDivisionError
+        request(client, *arguments)
+
     with monkeypatch.context() as patch:
-        patch.setattr(S3Client, "put", lambda *_: 1 / 0)  # as if killed before the manifest
+        patch.setattr(S3Client, last_request, die_at_the_end)
         with pytest.raises(ZeroDivisionError):
             one.mirror.upload_newest()
     assert there() == [10]
     assert machine("two").fetch() == 10
     one.mirror.upload_newest()
     assert there() == [10, 20]
+
+
+def test_one_that_is_replaced_while_it_is_taken_up_is_left_to_the_next_time(machine, there, monkeypatch):
+    one = machine("one")
+    one.save(10)
+    hardlink_to = Path.hardlink_to
+
+    def replace_first(path, file):
+        monkeypatch.setattr(Path, "hardlink_to", hardlink_to)
+        one.save(10, seconds=1.0)  # as after the validation that follows an epoch's last step
+        hardlink_to(path, file)
+
+    monkeypatch.setattr(Path, "hardlink_to", replace_first)
+    one.mirror.upload_newest()
+    assert there() == []
+    one.mirror.upload_newest()
+    assert there() == [10]
 
 
 def test_what_a_dead_machine_half_uploaded_goes_when_training_is_past_it(machine, uri, connect):
