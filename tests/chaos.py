@@ -51,7 +51,7 @@ def draw_kills(seed, num_sigkills, num_sigterms, num_steps=NUM_STEPS):
     for index, number in enumerate(numbers):
         point = CYCLE[index % len(CYCLE)]
         step = num_steps if point == "end" else rng.randrange(1, num_steps - 40)
-        delay = rng.uniform(0, {"loading": 2.0, "end": 0.03}.get(point, 0.003))
+        delay = rng.uniform(0, {"loading": 2.0, "end": 0.3}.get(point, 0.003))
         kills.append(Kill(point, step, number, rng.choice(("worker", "worker", "parent")), delay))
     return sorted(kills, key=lambda kill: kill.step)
 
@@ -75,8 +75,11 @@ class Chaos:
         begun = time.monotonic()
         trainings = self._make("life-1")
         for kill in kills:
-            while not self._deliver(trainings, kill):  # it ended before that
-                trainings = self._end(trainings)
+            is_sent = False
+            while not is_sent:
+                is_sent, has_ended = self._deliver(trainings, kill)
+                if has_ended:  # before it could be killed, or in spite of a signal that came too late
+                    trainings = self._end(trainings)
         self._end(trainings)
         self.seconds = time.monotonic() - begun
 
@@ -93,29 +96,27 @@ class Chaos:
         return self._make(f"life-{len(self.ends) + 1}")
 
     def _deliver(self, trainings, kill):
-        """Start the training and kill it; False where it ended first."""
+        """Start the training and kill it; gives whether the signal was sent, and whether training ended."""
         caller = trainings.start()
         progress = self._wait_for(trainings, kill, caller)
-        if progress is None:
-            output, shown = caller.communicate(timeout=120)
-            assert caller.returncode == 0, output + shown
-            return False
-        time.sleep(kill.delay)
-        place = self._find_place(trainings)
-        with suppress(ProcessLookupError):  # the end was faster
-            os.kill(progress.pid if kill.target == "worker" else caller.pid, kill.number)
+        is_sent = progress is not None
+        if is_sent:
+            time.sleep(kill.delay)
+            place = self._find_place(trainings)
+            target = progress.pid if kill.target == "worker" else caller.pid
+            is_sent = is_running(target)
+            with suppress(ProcessLookupError):
+                os.kill(target, kill.number)
         output, shown = caller.communicate(timeout=120)
-        wait_for(lambda: not is_running(progress.pid))
-        self._pid = progress.pid
         assert "Traceback" not in output + shown, output + shown
-        if caller.returncode == 0:
-            return False
-        assert caller.returncode in EXIT_CODES[kill.number, kill.target], output + shown
-        if kill.number == signal.SIGKILL and kill.target == "worker":
-            place = self._find_place(trainings)  # it lies as it fell
-        self.landed[place] += 1
-        self.sent[kill.number, kill.target] += 1
-        return True
+        assert caller.returncode in {0, *EXIT_CODES[kill.number, kill.target]}, output + shown
+        if is_sent:
+            wait_for(lambda: not is_running(progress.pid))
+            self._pid = progress.pid
+            has_fallen = kill.number == signal.SIGKILL and kill.target == "worker" and caller.returncode != 0
+            self.landed[self._find_place(trainings) if has_fallen else place] += 1
+            self.sent[kill.number, kill.target] += 1
+        return is_sent, caller.returncode == 0
 
     def _wait_for(self, trainings, kill, caller):
         """The progress of the training process when the point is there; None where the training ended first."""
@@ -134,6 +135,8 @@ class Chaos:
     def _is_at(self, trainings, point, progress):
         if point == "save":
             return is_saving(trainings.work)
+        if point == "end":
+            return progress.phase == "saving" and progress.step == progress.num_steps
         return point != "validation" or progress.phase == "validating"
 
     def _find_place(self, trainings):
