@@ -131,7 +131,7 @@ def kill_in_every_way(trainings):
     worker = trainings.wait_for_checkpoint()
     caller.kill()
     caller.communicate()
-    wait_for(lambda: not is_running(worker), seconds=5.0)
+    wait_for(lambda: not is_running(worker), seconds=30.0)
 
 
 def assert_same(ref, whole):
