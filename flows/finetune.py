@@ -17,6 +17,7 @@ from tunesmith.tasks.data import fetch, snapshot, split
 from tunesmith.tasks.evaluation import decide, evaluate
 from tunesmith.tasks.export import export
 from tunesmith.tasks.features import encode
+from tunesmith.tasks.preemption import reschedule_when_preempted
 from tunesmith.tasks.report import publish_summary
 from tunesmith.tasks.tracking import close_unfinished, register
 from tunesmith.tasks.training import start, train
@@ -35,6 +36,7 @@ def close_candidate_run(flow: Flow[..., Any], flow_run: FlowRun, state: State[An
     on_crashed=[close_candidate_run],
     on_cancellation=[close_candidate_run],
 )
+@reschedule_when_preempted
 def finetune(recipe: str, overrides: tuple[str, ...] = ()) -> RunSummary:
     """Fine-tune on the newest data, compare with the champion, register the result and promote what is better.
 

@@ -1,4 +1,4 @@
-"""`tunesmith run` killed in training, in three ways, and started again: the same weights, one MLflow run, no orphan."""
+"""`tunesmith run` killed and stopped in training, and started again: the same weights, one MLflow run, no orphan."""
 
 import json
 import os
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from processes import find_processes, processes_of
 from projects import make_classification
 from tunesmith.recipe import Recipe
 from tunesmith.tracking.client import mlflow_client
@@ -48,23 +49,9 @@ def wait_for_checkpoint(home: Path) -> None:
     raise AssertionError("no checkpoint within two minutes")
 
 
-def processes_of(home: Path) -> list[int]:
-    """Processes whose environment names this home, however they came to be."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if f"TUNESMITH_HOME={home}".encode() in (folder / "environ").read_bytes().split(b"\0"):
-                found.append(int(folder.name))
-        except (FileNotFoundError, PermissionError, ProcessLookupError):
-            continue
-    return found
-
-
 def worker_of(home: Path) -> int:
-    for pid in processes_of(home):
-        if b"tunesmith.training.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
-            return pid
-    raise AssertionError("no training process")
+    (pid,) = find_processes(home, "tunesmith.training.worker")
+    return pid
 
 
 def kill_worker(process, home):
@@ -78,6 +65,12 @@ def kill_command(process, home):
 def kill_tree(process, home):
     for pid in processes_of(home):
         os.kill(pid, signal.SIGKILL)
+
+
+def terminate(process, home):
+    """As a machine does that goes away: it tells every process."""
+    for pid in processes_of(home):
+        os.kill(pid, signal.SIGTERM)
 
 
 def press_ctrl_c(process, home):
@@ -98,6 +91,7 @@ def undisturbed(tmp_path_factory):
         pytest.param(kill_worker, {4}, marks=pytest.mark.slow),
         pytest.param(kill_command, {-9}, marks=pytest.mark.slow),
         (kill_tree, {-9}),
+        (terminate, {3}),
         (press_ctrl_c, {130}),
     ],
 )

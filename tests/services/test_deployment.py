@@ -1,28 +1,35 @@
-"""The shipped deployment, through a real Prefect server and a real worker."""
+"""The shipped deployment, through a real Prefect server and real workers: run, preempted, cancelled, killed."""
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from killable_training import wait_for
+from processes import find_processes, processes_of
 from projects import make_classification
+from tunesmith.recipe import Recipe
+from tunesmith.tracking.client import mlflow_client
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(400)]
 
 ROOT = Path(__file__).resolve().parents[2]
 PREFECT = str(Path(sys.executable).parent / "prefect")
+LONG = "train.num_epochs=60"
 
 
 @pytest.fixture(scope="module")
 def environ(tmp_path_factory):
-    """The environment of a client of a server of our own."""
+    """The environment of a client of a server of our own, which has the shipped deployments."""
     folder = tmp_path_factory.mktemp("prefect")
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
@@ -34,6 +41,7 @@ def environ(tmp_path_factory):
         "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
         "TUNESMITH_HOME": str(folder / "tunesmith"),
         "OMP_NUM_THREADS": "1",
+        "PREFECT_WORKER_QUERY_SECONDS": "2",
     }
     with (folder / "server.log").open("w") as log:
         server = subprocess.Popen(
@@ -41,6 +49,8 @@ def environ(tmp_path_factory):
         )
     try:
         _wait_until_up(f"{environ['PREFECT_API_URL']}/health", server)
+        prefect(environ, "work-pool", "create", "--type", "process", "local")
+        prefect(environ, "--no-prompt", "deploy", "--all", "--prefect-file", "deployments/prefect.yaml")
         yield environ
     finally:
         server.terminate()
@@ -65,18 +75,62 @@ def prefect(environ, *arguments: str) -> str:
     return done.stdout
 
 
-def flow_run_states(environ) -> list[str]:
+def ask(environ, path: str, body: object) -> object:
     request = urllib.request.Request(
-        f"{environ['PREFECT_API_URL']}/flow_runs/filter", data=b"{}", headers={"Content-Type": "application/json"}
+        f"{environ['PREFECT_API_URL']}/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
     with urllib.request.urlopen(request, timeout=30) as answer:
-        return [flow_run["state_name"] for flow_run in json.load(answer)]
+        return json.load(answer)
+
+
+def flow_run_states(environ) -> list[str]:
+    return [flow_run["state_name"] for flow_run in ask(environ, "flow_runs/filter", {})]
+
+
+class DeployedRun:
+    """A run of the shipped deployment, in a home of its own."""
+
+    def __init__(self, environ, folder: Path) -> None:
+        self.home = folder / "home"
+        self.environ = {**environ, "TUNESMITH_HOME": str(self.home)}
+        self.recipe = make_classification(folder / "project")
+        parameters = {"recipe": str(self.recipe), "overrides": [LONG]}
+        (deployment,) = ask(environ, "deployments/filter", {})
+        created = ask(environ, f"deployments/{deployment['id']}/create_flow_run", {"parameters": parameters})
+        self.id = created["id"]
+
+    @property
+    def state(self) -> tuple[str, int]:
+        """The state's name, and how often the run has begun."""
+        (flow_run,) = ask(self.environ, "flow_runs/filter", {"flow_runs": {"id": {"any_": [self.id]}}})
+        return flow_run["state_name"], flow_run["run_count"]
+
+    @contextmanager
+    def worker(self):
+        log = (self.home.parent / "worker.log").open("a")
+        command = [PREFECT, "worker", "start", "--pool", "local"]
+        with log, subprocess.Popen(command, env=self.environ, cwd=ROOT, stdout=log, stderr=log) as process:
+            try:
+                yield process
+            finally:
+                process.terminate()
+
+    def wait_until_it_trains(self) -> None:
+        """Until there is a checkpoint, and a process that goes on from there."""
+        wait_for(lambda: find_processes(self.home, "tunesmith.training.worker"))
+        started = time.time()
+        wait_for(lambda: any(path.stat().st_mtime > started for path in self.checkpoints()))
+
+    def checkpoints(self) -> list[Path]:
+        return list((self.home / "store" / "work" / "train").glob("*/checkpoints/step-*/manifest.json"))
+
+    def train_facts(self) -> dict:
+        (request,) = (self.home / "store" / "requests" / "train").iterdir()
+        return json.loads(request.read_bytes())["facts"]
 
 
 def test_the_shipped_deployment_runs_on_a_worker(environ, tmp_path):
     recipe = make_classification(tmp_path / "project", num_epochs=1)
-    prefect(environ, "work-pool", "create", "--type", "process", "local")
-    prefect(environ, "--no-prompt", "deploy", "--all", "--prefect-file", "deployments/prefect.yaml")
     assert "0 5 * * *" in prefect(environ, "deployment", "inspect", "finetune/movie-reviews")
     prefect(environ, "deployment", "run", "finetune/movie-reviews", "--param", f"recipe={recipe}")
     worker = subprocess.run(
@@ -99,3 +153,66 @@ def test_a_run_on_the_named_server_finds_what_the_worker_computed(environ, tmp_p
     assert done.returncode == 0, done.stderr
     assert all(stage["is_cached"] for stage in json.loads(done.stdout)["stages"])
     assert flow_run_states(environ).count("Completed") == num_before + 1
+
+
+def test_a_preempted_run_goes_on_under_its_id_to_the_same_weights(environ, tmp_path, monkeypatch):
+    run = DeployedRun(environ, tmp_path / "preempted")
+    with run.worker() as worker:
+        run.wait_until_it_trains()
+        (flow,) = find_processes(run.home, "prefect.engine")
+        os.kill(flow, signal.SIGTERM)
+        wait_for(lambda: run.state == ("AwaitingRetry", 1), seconds=30)
+        undisturbed = start_by_hand(environ, run.recipe, tmp_path / "undisturbed")
+        run.wait_until_it_trains()
+        assert run.state == ("Running", 2)
+        worker.terminate()  # it kills the flow's process and reports nothing
+        worker.wait(timeout=60)
+    wait_for(lambda: run.state == ("AwaitingRetry", 2), seconds=30)
+    wait_for(lambda: processes_of(run.home) == [], seconds=10)
+    with run.worker():
+        wait_for(lambda: run.state[0] in ("Completed", "Failed", "Crashed"))
+    assert run.state == ("Completed", 3)
+
+    stdout, stderr = undisturbed.communicate(timeout=120)
+    assert undisturbed.returncode == 0, stderr
+    facts = run.train_facts()
+    assert facts["resumed_from_step"] > 0
+    assert facts["weights_sha256"] == json.loads(stdout)["weights_sha256"]
+    monkeypatch.setenv("TUNESMITH_HOME", str(run.home))
+    assert_recorded_once(run.recipe, facts["num_steps"])
+
+
+def start_by_hand(environ, recipe: Path, home: Path) -> subprocess.Popen[str]:
+    command = [str(Path(sys.executable).parent / "tunesmith"), "run", str(recipe), "--json", "--set", LONG]
+    return subprocess.Popen(
+        command, env={**environ, "TUNESMITH_HOME": str(home)}, stdout=-1, stderr=-1, text=True, start_new_session=True
+    )
+
+
+def assert_recorded_once(recipe: Path, num_steps: int) -> None:
+    """One MLflow run, finished, that has every row once."""
+    tracking = Recipe.load(recipe).tracking
+    with mlflow_client(tracking) as client:
+        (run,) = client.search_runs([client.get_experiment_by_name(tracking.experiment).experiment_id])
+        assert run.info.status == "FINISHED"
+        steps = [row.step for row in client.get_metric_history(run.info.run_id, "train/loss")]
+    assert steps == list(range(2, num_steps + 1, 2))
+
+
+def test_a_cancelled_run_and_one_whose_process_is_killed_leave_no_process(environ, tmp_path):
+    cancelled = DeployedRun(environ, tmp_path / "cancelled")
+    with cancelled.worker():
+        cancelled.wait_until_it_trains()
+        ask(environ, f"flow_runs/{cancelled.id}/set_state", {"state": {"type": "CANCELLING"}})
+        wait_for(lambda: find_processes(cancelled.home, "-m tunesmith.") == [], seconds=10)
+        wait_for(lambda: cancelled.state == ("Cancelled", 1), seconds=60)
+
+    killed = DeployedRun(environ, tmp_path / "killed")
+    with killed.worker():
+        killed.wait_until_it_trains()
+        (flow,) = find_processes(killed.home, "prefect.engine")
+        os.kill(flow, signal.SIGKILL)
+        wait_for(lambda: find_processes(killed.home, "-m tunesmith.") == [], seconds=10)
+        wait_for(lambda: killed.state == ("Crashed", 1), seconds=60)
+    wait_for(lambda: processes_of(cancelled.home) + processes_of(killed.home) == [], seconds=60)
+    assert (cancelled.state, killed.state) == (("Cancelled", 1), ("Crashed", 1))  # nobody took them up again

@@ -22,8 +22,8 @@ from tunesmith.training import disk
 from tunesmith.training.job import Job
 from tunesmith.training.reporter import Reporter
 
-ORPHAN_SECONDS = 1.5
-"""What is left after the parent's death: enough for a small checkpoint, and the next run does not wait long."""
+ORPHAN_SECONDS = 8.0
+"""How long a checkpoint may take after the parent's death; the next run waits for the end of it."""
 
 
 def main(job_path: Path) -> int:
