@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from prefect import flow
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.flows import Flow
 
+from tunesmith.home import Home
 from tunesmith.provenance import record_recipe
 from tunesmith.recipe import Recipe
 from tunesmith.report.summary import RunSummary, summarize_run
@@ -21,6 +23,8 @@ from tunesmith.tasks.preemption import reschedule_when_preempted
 from tunesmith.tasks.report import publish_summary
 from tunesmith.tasks.tracking import close_unfinished, register
 from tunesmith.tasks.training import start, train
+from tunesmith.tracking.environment import fill_environment
+from tunesmith.tracking.unrecorded import completing_record
 from tunesmith.training.train import StreamInput
 
 
@@ -45,8 +49,10 @@ def finetune(recipe: str, overrides: tuple[str, ...] = ()) -> RunSummary:
         overrides: Changes to it, such as `train.num_epochs=2`.
     """
     logging.getLogger("tunesmith").setLevel(logging.INFO)  # Prefect's extra loggers come without a level
+    fill_environment(os.environ)
+    notes = Home.locate(os.environ, Path.cwd()).unrecorded_folder
     wanted = Recipe.load(recipe, overrides)
-    record = record_recipe(wanted, Path(recipe))
+    record = record_recipe(wanted, Path(recipe), overrides)
     fetched = fetch(wanted.data, wanted.store)
     rows = snapshot(fetched, wanted.data, wanted.examples, wanted.store)
     splits = split(rows, wanted.split, wanted.examples, wanted.data.weights, wanted.store)
@@ -56,15 +62,25 @@ def finetune(recipe: str, overrides: tuple[str, ...] = ()) -> RunSummary:
         rows, splits, features, wanted.examples, wanted.model, wanted.registry, wanted.tracking, wanted.store
     )
     candidate = train(
-        features, wanted.examples, wanted.model, wanted.train, wanted.tracking, record, stream, beginning, wanted.store
+        features,
+        wanted.examples,
+        wanted.model,
+        wanted.train,
+        wanted.tracking,
+        record,
+        stream,
+        beginning,
+        wanted.store,
+        notes,
     )
     report = evaluate(candidate, features, wanted.examples, wanted.model, wanted.evaluate, wanted.store)
-    decision = decide(report, wanted.gate, wanted.registry, wanted.tracking, wanted.store)
     exported = export(candidate, features, wanted.examples, wanted.model, wanted.export, wanted.store)
-    version = register(
-        candidate, report, decision, exported, rows, record, wanted.registry, wanted.tracking, wanted.store
-    )
+    with completing_record(notes, candidate, exported, record, wanted.tracking):  # from here on, MLflow is needed
+        decision = decide(report, wanted.gate, wanted.registry, wanted.tracking, wanted.store)
+        version = register(
+            candidate, report, decision, exported, rows, record, wanted.registry, wanted.tracking, wanted.store
+        )
     stages = [rows, splits, features, beginning, candidate, report, decision, exported, version]
     summary = summarize_run(wanted.name, stages)
-    publish_summary(summary, version)
+    publish_summary(summary, version, return_state=True)  # what is registered does not fail for want of a page
     return summary

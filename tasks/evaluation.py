@@ -33,7 +33,7 @@ def evaluate(
     cache_policy=ByContent(derive=derive_decide),
     result_serializer="json",
     retries=3,
-    retry_delay_seconds=[1, 10, 60],
+    retry_delay_seconds=[1, 10, 30],
     retry_condition_fn=is_transient,
 )
 def decide(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from prefect import task
 from prefect.runtime import flow_run
 
@@ -51,7 +53,8 @@ def train(
     stream: StreamInput,
     start: Ref,
     store: StoreConfig,
+    notes: Path,
 ) -> Ref:
     """Fine-tune the base model or the champion, reporting to the candidate's MLflow run."""
-    observer = LiveRun(tracking, record, flow_run_id=flow_run.get_id())
+    observer = LiveRun(tracking, record, flow_run.get_id(), notes)
     return train_model(features, examples, model, train, open_store(store), observer, stream, start)

@@ -56,6 +56,11 @@ class Home:
         return self.folder / "prefect"
 
     @property
+    def unrecorded_folder(self) -> Path:
+        """Notes on what MLflow does not have yet."""
+        return self.folder / "unrecorded"
+
+    @property
     def log_folder(self) -> Path:
         """Where the traceback of an unexpected error is kept."""
         return self.folder / "logs"

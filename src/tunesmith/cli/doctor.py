@@ -10,7 +10,7 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,6 +21,7 @@ import click
 from tunesmith.cli.output import Output, json_option, pass_output
 from tunesmith.cli.table import format_bytes, format_table
 from tunesmith.home import Home
+from tunesmith.tracking.unrecorded import Unrecorded, list_unrecorded
 
 TESTED = {
     "accelerate": "1.15.0",
@@ -73,9 +74,11 @@ class Check:
 def command(context: click.Context, output: Output) -> None:
     """Check this machine: Python, packages, torch, disk, memory, the home folder and the servers that are named.
 
+    Candidates that MLflow does not know in full, because it was away, are listed with the command that uploads them.
     The exit code is 4 where something fails, else 0.
     """
     home = Home.locate(os.environ, Path.cwd())
+    unrecorded = list_unrecorded(home.unrecorded_folder)
     checks = [
         check_python(sys.version_info[:3]),
         *check_packages(find_versions()),
@@ -85,11 +88,16 @@ def command(context: click.Context, output: Output) -> None:
         check_home(home.folder),
         check_prefect(os.environ, home),
         check_mlflow(os.environ, home),
+        *check_record(unrecorded),
     ]
     has_failed = any(check.state == "fail" for check in checks)
     rows = [[check.state, check.name, check.found + (f"; {check.advice}" if check.advice else "")] for check in checks]
     output.show(
-        {"ok": not has_failed, "checks": [asdict(check) for check in checks]},
+        {
+            "ok": not has_failed,
+            "checks": [asdict(check) for check in checks],
+            "unrecorded": [note.model_dump(mode="json") for note in unrecorded],
+        },
         format_table(["state", "what", "found"], rows),
     )
     if has_failed:
@@ -200,6 +208,14 @@ def check_mlflow(environ: Mapping[str, str], home: Home) -> Check:
     if not os.access(_nearest_existing(folder), os.W_OK):
         return Check("mlflow", "fail", f"{uri}: {folder} cannot be written", "correct MLFLOW_TRACKING_URI")
     return Check("mlflow", "ok", uri)
+
+
+def check_record(unrecorded: Sequence[Unrecorded]) -> Iterator[Check]:
+    """Whether MLflow has all there is: one line a candidate of which it has not."""
+    if not unrecorded:
+        yield Check("record", "ok", "MLflow has everything that was trained here")
+    for note in unrecorded:
+        yield Check("record", "warn", f"not in {note.tracking_uri}: {note.describe()}", f"to upload it: {note.command}")
 
 
 def _check_server(name: str, url: str, variable: str, example: str) -> Check:

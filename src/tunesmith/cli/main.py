@@ -14,7 +14,7 @@ from tunesmith import __version__
 from tunesmith.cli.lazy_group import LazyGroup
 from tunesmith.cli.output import INTERRUPTED, Output, plain_logging
 from tunesmith.home import Home
-from tunesmith.tracking.environment import MLFLOW_ENVIRONMENT
+from tunesmith.tracking.environment import fill_environment
 
 COMMANDS = {
     "demo": "Run the whole pipeline on sample data.",
@@ -57,8 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    for name, value in MLFLOW_ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    fill_environment(os.environ)
     output = Output(sys.stdout)
     with plain_logging():
         try:

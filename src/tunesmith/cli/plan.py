@@ -22,7 +22,7 @@ def command(output: Output, recipe: Path, overrides: tuple[str, ...]) -> None:
     from tunesmith.recipe import Recipe
 
     loaded = Recipe.load(recipe, overrides)
-    planned = plan(loaded, record_recipe(loaded, recipe))
+    planned = plan(loaded, record_recipe(loaded, recipe, overrides))
     rows = [
         [stage.stage, "cached" if stage.is_cached else "runs", stage.key or "known later", stage.reason]
         for stage in planned.stages

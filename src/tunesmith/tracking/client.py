@@ -63,18 +63,21 @@ def exclusive(tracking: TrackingConfig) -> Iterator[None]:
 
 
 def settle(write: Callable[[], object]) -> None:
-    """Do a write that may be repeated, and repeat it when MLflow refuses it.
+    """Do a write that may be repeated, and repeat it when MLflow refuses it; not when nobody answers.
 
     MLflow looks whether a tag, a dataset or a metric is there, and then writes it: two processes that do so at once
     break a constraint of the database, and the second attempt of the one that lost finds everything in its place.
     """
     from mlflow.exceptions import MlflowException
+    from requests.exceptions import RequestException
 
     for pause_seconds in SETTLE_SECONDS:
         try:
             write()
             return
-        except MlflowException:
+        except MlflowException as error:
+            if isinstance(error.__context__, RequestException):
+                raise
             time.sleep(pause_seconds)
     write()
 

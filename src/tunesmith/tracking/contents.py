@@ -32,6 +32,9 @@ TABLES_TAG = "mlflow.loggedArtifacts"
 MAX_DIGEST_LENGTH = 36
 """MLflow's limit on the characters of a dataset's digest."""
 
+MODEL_FOLDERS = ("model", "adapter")
+"""What of an export becomes artifacts of the run, under the same names."""
+
 COLUMN_TYPES = {"int64": "long", "float64": "double", "bool": "boolean", "string": "string"}
 """MLflow's names for the types of our columns."""
 
@@ -90,19 +93,23 @@ def log_profile(client: MlflowClient, run: Run, folder: Path) -> None:
 
 def ensure_model_files(client: MlflowClient, run: Run, exported: Ref) -> None:
     """Upload the exported model as `model/`, and the adapter alone as `adapter/`; not again when they are there."""
-    folders = [folder for name in ("model", "adapter") if (folder := exported.folder / name).is_dir()]
-    wanted = {
+    wanted = find_model_files(exported)
+    is_marked = run.data.tags.get(EXPORT_TAG) == exported.key
+    if is_marked and wanted.items() <= _list_files(client, run, list(MODEL_FOLDERS)).items():
+        return
+    for folder in _model_folders(exported):
+        client.log_artifacts(run.info.run_id, str(folder), folder.name)
+    settle(lambda: client.set_tag(run.info.run_id, EXPORT_TAG, exported.key))
+
+
+def find_model_files(exported: Ref) -> dict[str, int]:
+    """The size in bytes of each file of the model and the adapter, by its path in the export artifact."""
+    return {
         path.relative_to(exported.folder).as_posix(): path.stat().st_size
-        for folder in folders
+        for folder in _model_folders(exported)
         for path in folder.rglob("*")
         if path.is_file()
     }
-    is_marked = run.data.tags.get(EXPORT_TAG) == exported.key
-    if is_marked and wanted.items() <= _list_files(client, run, ["model", "adapter"]).items():
-        return
-    for folder in folders:
-        client.log_artifacts(run.info.run_id, str(folder), folder.name)
-    settle(lambda: client.set_tag(run.info.run_id, EXPORT_TAG, exported.key))
 
 
 def log_training(client: MlflowClient, run: Run, candidate: Ref) -> None:
@@ -124,6 +131,10 @@ def describe_environment() -> dict[str, Any]:
         "num_cpus": os.cpu_count(),
         "packages": dict(_installed_packages()),
     }
+
+
+def _model_folders(exported: Ref) -> list[Path]:
+    return [folder for name in MODEL_FOLDERS if (folder := exported.folder / name).is_dir()]
 
 
 @cache

@@ -23,6 +23,8 @@ class RecipeRecord(BaseModel):
     """The whole recipe in canonical form, as JSON values."""
     recipe_text: str
     """The recipe's file, as it was read."""
+    command: str = ""
+    """What a person calls to run the recipe with these values."""
     git_commit: str | None = None
     """The commit of the working directory, where it is in a git repository."""
 

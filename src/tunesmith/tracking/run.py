@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from tunesmith.errors import TunesmithError
@@ -12,6 +13,7 @@ from tunesmith.tracking.candidate_run import Row, RowLog, find_running, open_run
 from tunesmith.tracking.client import mlflow_client
 from tunesmith.tracking.config import TrackingConfig
 from tunesmith.tracking.record import RecipeRecord
+from tunesmith.tracking.unrecorded import note_rows
 
 log = logging.getLogger(__name__)
 
@@ -21,21 +23,37 @@ UPLOAD_SECONDS = 2.0
 """Rows are collected for this long, then sent together."""
 MAX_RETRY_SECONDS = 30.0
 """The longest pause between two attempts to reach a store that is away."""
-FLUSH_SECONDS = 10.0
-"""How long the end of training waits for the last rows; what is not sent by then, `register` sends."""
+FLUSH_SECONDS: dict[Status, float] = {"FINISHED": 10.0, "FAILED": 10.0, "KILLED": 4.0}
+"""How long the end of training waits for the last rows; what is not sent by then, `register` sends.
+
+A machine that goes away gives half a minute for everything.
+"""
 
 
 class LiveRun:
     """Watches a training and keeps the candidate's MLflow run up to date. It implements `training.observer.Observer`.
 
     A row that cannot be sent stays queued and is tried again. When training FINISHED, the run stays open for
-    `register`, which makes the record whole and closes it.
+    `register`, which makes the record whole and closes it; of rows that are still queued, a note is left.
+
+    Args:
+        tracking: Where MLflow is.
+        record: The recipe.
+        flow_run_id: The Prefect flow run that trains.
+        notes: Where a note on rows that MLflow did not take is left.
     """
 
-    def __init__(self, tracking: TrackingConfig, record: RecipeRecord, flow_run_id: str | None = None) -> None:
+    def __init__(
+        self,
+        tracking: TrackingConfig,
+        record: RecipeRecord,
+        flow_run_id: str | None = None,
+        notes: Path | None = None,
+    ) -> None:
         self._tracking = tracking
         self._record = record
         self._flow_run_id = flow_run_id
+        self._notes = notes
         self._candidate_key = ""
         self._queue: list[Row] = []
         self._queue_lock = threading.Lock()
@@ -64,9 +82,14 @@ class LiveRun:
         self._ended.set()
         if self._uploader is None:
             return
-        self._uploader.join(FLUSH_SECONDS)
+        seconds = FLUSH_SECONDS[status]
+        self._uploader.join(seconds)
         if self._uploader.is_alive():
-            log.warning("MLflow did not take the last rows within %.0f s; they are sent again later.", FLUSH_SECONDS)
+            log.warning("MLflow did not take the last rows within %.0f s; they are sent again later.", seconds)
+        with self._queue_lock:
+            num_waiting = len(self._queue)
+        if num_waiting and status == "FINISHED" and self._notes is not None:
+            note_rows(self._notes, self._record, self._tracking, self._candidate_key, num_waiting)
 
     def _keep_uploading(self) -> None:
         pause = 0.0
@@ -78,7 +101,7 @@ class LiveRun:
                     self._close()
                 pause = UPLOAD_SECONDS
                 self._note_answer()
-            except TunesmithError as error:
+            except Exception as error:  # whatever a server answers, this thread goes on until training ends
                 pause = min(max(2 * pause, UPLOAD_SECONDS), MAX_RETRY_SECONDS)
                 self._note_absence(error)
             if is_last:
@@ -104,9 +127,10 @@ class LiveRun:
         with mlflow_client(self._tracking) as client:
             client.set_terminated(self._run_id, status=self._status)
 
-    def _note_absence(self, error: TunesmithError) -> None:
+    def _note_absence(self, error: Exception) -> None:
         if not self._is_away:
-            log.warning("%s Training goes on; its rows are kept and sent when MLflow answers.", error)
+            what = str(error) if isinstance(error, TunesmithError) else f"MLflow: {type(error).__name__}: {error}."
+            log.warning("%s Training goes on; its rows are kept and sent when MLflow answers.", what)
         self._is_away = True
 
     def _note_answer(self) -> None:

@@ -10,6 +10,7 @@ from tunesmith.cli import doctor
 from tunesmith.cli.doctor import TESTED
 from tunesmith.cli.main import main
 from tunesmith.home import Home
+from tunesmith.tracking.unrecorded import Unrecorded
 
 CONSTRAINTS = Path(__file__).resolve().parents[3] / "constraints.txt"
 
@@ -137,3 +138,22 @@ def test_a_password_in_an_address_is_not_shown(home):
 def test_without_servers_everything_is_in_the_home(home):
     assert str(home.prefect_folder) in doctor.check_prefect({}, home).found
     assert doctor.check_mlflow({}, home) == doctor.Check("mlflow", "ok", home.tracking_uri)
+
+
+def test_what_mlflow_does_not_have_is_listed_with_the_command_that_uploads_it(tmp_path, monkeypatch, capsys):
+    note = Unrecorded(
+        recipe="reviews", candidate_key="ab" * 16, tracking_uri="http://server", num_rows=41, num_files=5,
+        num_bytes=1_234_567, folders=("/a", "/b"), command="tunesmith run /r.yaml --set=train.seed=1",
+    )  # fmt: skip
+    monkeypatch.setenv("TUNESMITH_HOME", str(tmp_path))
+    (tmp_path / "unrecorded").mkdir()
+    (tmp_path / "unrecorded" / f"{note.candidate_key}.json").write_text(note.model_dump_json())
+    main(["doctor", "--json"])
+    document = json.loads(capsys.readouterr().out)
+    assert document["unrecorded"] == [note.model_dump(mode="json")]
+    main(["doctor"])
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warn   record")]
+    assert line.endswith(
+        "not in http://server: candidate abababab of reviews: 41 rows of metrics, 5 files of the model (1.2 MB), "
+        "its version, kept in /a and /b; to upload it: tunesmith run /r.yaml --set=train.seed=1"
+    )

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tunesmith.errors import TunesmithError
-from tunesmith.tracking.client import mlflow_client
+from tunesmith.tracking.client import mlflow_client, settle
 from tunesmith.tracking.config import TrackingConfig
 
 
@@ -43,6 +43,22 @@ def test_a_store_that_cannot_be_opened_is_an_error_of_ours(tmp_path):
 def test_a_config_that_no_recipe_filled_in_is_an_error_and_not_a_folder_in_the_working_directory():
     with pytest.raises(TunesmithError, match=r"tracking\.uri is empty"), mlflow_client(TrackingConfig()):
         pass
+
+
+def test_a_write_that_is_refused_is_done_again_and_one_that_nobody_answers_is_not(tracking, unused_port, monkeypatch):
+    from mlflow.exceptions import MlflowException
+    from mlflow.tracking import MlflowClient
+
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    nobody = MlflowClient(f"http://127.0.0.1:{unused_port}")
+    for write, num_attempts in (
+        (lambda: MlflowClient(tracking.uri).get_run("none"), 3),
+        (nobody.search_experiments, 1),
+    ):
+        attempts = []
+        with pytest.raises(MlflowException):
+            settle(lambda write=write, attempts=attempts: attempts.append(write) or write())
+        assert len(attempts) == num_attempts
 
 
 def test_mlflow_logs_nothing_to_the_screen(tracking, capfd):

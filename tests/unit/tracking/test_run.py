@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import http.server
 import logging
-import os
 import sqlite3
-import subprocess
-import sys
+import threading
 import time
-import urllib.request
 
 import pytest
 
+from mlflow_server import MlflowServer
 from tracked_candidate import ROWS
 from tunesmith.tracking.client import mlflow_client
 from tunesmith.tracking.config import TrackingConfig
 from tunesmith.tracking.run import LiveRun, close_runs
+from tunesmith.tracking.unrecorded import list_unrecorded
 
 NUM_METRICS = sum(len(row["metrics"]) for row in ROWS)
 
@@ -121,44 +121,63 @@ def test_a_server_that_is_away_costs_training_nothing_and_one_warning(candidates
     assert "Training goes on" in record.message
 
 
-@pytest.mark.services
-def test_a_server_that_comes_late_gets_every_row(candidates, unused_port, tmp_path):
+def test_rows_that_no_server_took_are_noted_with_what_uploads_them(candidates, unused_port, tmp_path):
     first = candidates.make("first", 0.8)
-    first.tracking = TrackingConfig(uri=f"http://127.0.0.1:{unused_port}", experiment="sentiment")
-    observer = LiveRun(first.tracking, first.record)
+    tracking = TrackingConfig(uri=f"http://ada:secret@127.0.0.1:{unused_port}", experiment="sentiment")
+    record = first.record.model_copy(update={"command": "tunesmith run recipe.yaml"})
+    for status in ("KILLED", "FINISHED"):
+        observer = LiveRun(tracking, record, notes=tmp_path / "notes")
+        observer.started(first.candidate.key, {})
+        observer.rows(ROWS)
+        observer.ended(status)
+        assert len(list_unrecorded(tmp_path / "notes")) == (status == "FINISHED")  # what was killed tells all again
+    (note,) = list_unrecorded(tmp_path / "notes")
+    assert (note.num_rows, note.candidate_key) == (len(ROWS), first.candidate.key)
+    assert (note.tracking_uri, note.command) == (f"http://127.0.0.1:{unused_port}", "tunesmith run recipe.yaml")
+
+
+def test_a_server_that_answers_nonsense_is_borne_like_one_that_is_away(candidates, caplog, capfd):
+    class Nonsense(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>welcome</html>")
+
+        do_POST = do_GET  # noqa: N815
+
+        def log_message(self, *arguments):
+            pass
+
+    first = candidates.make("first", 0.8)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Nonsense) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        first.tracking = TrackingConfig(uri=f"http://127.0.0.1:{server.server_port}", experiment="sentiment")
+        with caplog.at_level(logging.WARNING):
+            train(first)
+        server.shutdown()
+        thread.join()
+    assert len([record for record in caplog.records if "Training goes on" in record.message]) == 1
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.services
+def test_a_server_that_comes_late_gets_every_row(candidates, tmp_path):
+    first = candidates.make("first", 0.8)
+    server = MlflowServer(tmp_path / "server")
+    first.tracking = TrackingConfig(uri=server.uri, experiment="sentiment")
+    observer = LiveRun(first.tracking, first.record, notes=tmp_path / "notes")
     observer.started(first.candidate.key, {})
     observer.rows(ROWS[:10])
-    server = start_server(unused_port, tmp_path)
+    server.start()
     try:
         observer.rows(ROWS[10:])
-        wait_until_it_answers(first.tracking.uri)
+        server.wait_until_up()
         observer.ended("FINISHED")
-        with sqlite3.connect(tmp_path / "server.db") as connection:
-            (count,) = connection.execute("SELECT count(*) FROM metrics").fetchone()
-        assert count == NUM_METRICS
+        assert server.query("SELECT count(*) FROM metrics") == [(NUM_METRICS,)]
+        assert list_unrecorded(tmp_path / "notes") == []
         ref = first.register()
         assert ref.facts["aliases"] == ["champion"]
         assert first.register().is_cached
     finally:
-        server.terminate()
-        server.wait()
-
-
-def start_server(port, folder):
-    command = [
-        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
-        "--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "artifacts"),
-    ]  # fmt: skip
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with (folder / "server.log").open("wb") as log_file:
-        return subprocess.Popen(command, stdout=log_file, stderr=log_file, env=environment, cwd=folder)
-
-
-def wait_until_it_answers(uri):
-    for _ in range(120):
-        try:
-            with urllib.request.urlopen(f"{uri}/health", timeout=1):
-                return
-        except OSError:
-            time.sleep(1)
-    raise TimeoutError(uri)
+        server.kill()
