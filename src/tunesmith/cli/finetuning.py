@@ -11,8 +11,9 @@ from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING
 
-from tunesmith.cli.prefect_server import prefect_server
+from tunesmith.cli.prefect_server import check_named_server, prefect_server
 from tunesmith.cli.table import format_seconds, format_table
+from tunesmith.errors import TunesmithError
 from tunesmith.home import Home
 
 if TYPE_CHECKING:
@@ -30,13 +31,16 @@ def run_finetune(recipe: Path, overrides: Sequence[str]) -> RunSummary:
     """Run the flow here, on the server that PREFECT_API_URL names or on one of its own.
 
     Raises:
-        TunesmithError: The recipe is wrong or a stage failed.
+        TunesmithError: The recipe is wrong, a stage failed, or Prefect's server went away.
         KeyboardInterrupt: The user stopped the run.
     """
     with prefect_server(Home.locate(os.environ, Path.cwd()), os.environ) as server:
         from tunesmith.recipe import Recipe
 
         Recipe.load(recipe, overrides)  # its mistakes are told before anything heavy is imported
+        if server is None:
+            check_named_server(os.environ["PREFECT_API_URL"])
+        from httpx import HTTPError
         from prefect.events.worker import EventsWorker
         from prefect.logging.handlers import APILogWorker
 
@@ -46,6 +50,11 @@ def run_finetune(recipe: Path, overrides: Sequence[str]) -> RunSummary:
             server.wait_until_up()
         try:
             return finetune(str(recipe.absolute()), tuple(overrides))
+        except HTTPError as error:
+            raise TunesmithError(
+                f"the Prefect server {os.environ['PREFECT_API_URL']} went away and did not come back in time "
+                f"({type(error).__name__}). What is done is kept: run the same command again, on any server."
+            ) from error
         finally:
             EventsWorker.drain_all(timeout=DRAIN_SECONDS)
             APILogWorker.drain_all(timeout=DRAIN_SECONDS)

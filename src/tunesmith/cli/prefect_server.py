@@ -1,7 +1,7 @@
 """Which Prefect server a run reports to: the one that PREFECT_API_URL names, or one of its own for as long as it lasts.
 
 Prefect can start a temporary server, too, but only after its client is imported, and it survives a killed parent. Ours
-starts while the rest is still being imported, and ends with its parent however that ends.
+starts while the rest is still being imported, is started again when it dies, and ends with its parent.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ START_SECONDS = 120
 """How long a server may take to answer for the first time; a loaded machine needs half a minute."""
 STOP_SECONDS = 10
 """How long a server may take to write down the last states."""
-MAX_STARTS = 3
+MAX_STARTS = 5
 """A new SQLite database can be found locked while it is being made; the next start finds it made."""
+REACH_SECONDS = 5
+"""How long a server that is named may take to answer."""
 
 PREFECT_ENVIRONMENT = {
     "DO_NOT_TRACK": "1",
@@ -49,6 +51,8 @@ class EmbeddedServer:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._num_starts = 0
         self._process = self._start()
+        self._is_stopping = threading.Event()
+        self._watcher = threading.Thread(target=self._keep_alive, name="prefect-server-watcher", daemon=True)
 
     @property
     def api_url(self) -> str:
@@ -56,7 +60,7 @@ class EmbeddedServer:
         return f"http://127.0.0.1:{self._listener.getsockname()[1]}/api"
 
     def wait_until_up(self) -> None:
-        """Wait for the first answer; a server that ended before it is started again.
+        """Wait for the first answer, and watch over it from then on; a server that ends is started again.
 
         Raises:
             TunesmithError: It did not come up.
@@ -65,18 +69,19 @@ class EmbeddedServer:
         if not self._is_up():
             log.info("waiting for the embedded Prefect server")
         while not self._is_up():
-            if self._process.poll() is not None and self._num_starts < MAX_STARTS:
-                self._close_pipe()
-                self._process = self._start()
-            elif self._process.poll() is not None or time.monotonic() > deadline:
+            if not self._revive() and (self._process.poll() is not None or time.monotonic() > deadline):
                 raise TunesmithError(
                     f"the embedded Prefect server did not start; its log is {self._log_file}. "
                     "Run the command again, or start a server (`prefect server start`) and set PREFECT_API_URL."
                 )
             time.sleep(0.1)
+        self._watcher.start()
 
     def stop(self) -> None:
         """End the server after it has written down the last states."""
+        self._is_stopping.set()
+        if self._watcher.is_alive():
+            self._watcher.join()
         self._process.terminate()
         try:
             self._process.wait(timeout=STOP_SECONDS)
@@ -85,6 +90,19 @@ class EmbeddedServer:
             self._process.wait()
         self._close_pipe()
         self._listener.close()
+
+    def _keep_alive(self) -> None:
+        """Start a server that died: what it knew is on the disk, and whoever asks meanwhile waits at its address."""
+        while not self._is_stopping.wait(0.5):
+            if self._revive():
+                log.warning("the embedded Prefect server ended and is started again; its log is %s", self._log_file)
+
+    def _revive(self) -> bool:
+        if self._process.poll() is None or self._num_starts >= MAX_STARTS:
+            return False
+        self._close_pipe()
+        self._process = self._start()
+        return True
 
     def _start(self) -> subprocess.Popen[bytes]:
         self._num_starts += 1
@@ -135,6 +153,25 @@ def prefect_server(home: Home, environ: MutableMapping[str, str]) -> Iterator[Em
     finally:
         del environ["PREFECT_API_URL"]
         server.stop()
+
+
+def check_named_server(url: str) -> None:
+    """See that the server that PREFECT_API_URL names is there, before anything is computed.
+
+    Raises:
+        TunesmithError: It does not answer.
+    """
+    try:
+        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=REACH_SECONDS):
+            return
+    except urllib.error.HTTPError:
+        return  # somebody is there; what it refuses, Prefect's client says
+    except (OSError, ValueError) as error:
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        raise TunesmithError(
+            f"the Prefect server {url} cannot be reached ({reason}). Start it, correct PREFECT_API_URL, or unset it: "
+            "then the run brings its own."
+        ) from error
 
 
 def _stop_with_parent() -> None:
