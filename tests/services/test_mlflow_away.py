@@ -1,70 +1,19 @@
 """`tunesmith run` with a real MLflow server that is away, hangs or comes late: training goes on, nothing is lost."""
 
 import json
-import os
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from killable_training import wait_for
-from mlflow_server import MlflowServer
 from processes import find_processes
-from projects import make_classification
+from tracked_project import TrackedProject, finish
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(400)]
 
-TUNESMITH = str(Path(sys.executable).parent / "tunesmith")
-LOGGING_STEPS = 2
-"""Of the recipe."""
-
-
-class Project:
-    """A recipe whose runs are tracked on a server."""
-
-    def __init__(self, folder: Path, num_epochs: int) -> None:
-        self.home, self.server = folder / "home", MlflowServer(folder / "mlflow")
-        self.recipe = make_classification(folder / "project", num_epochs=num_epochs)
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        environ = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
-        home = {"TUNESMITH_HOME": str(self.home), "MLFLOW_TRACKING_URI": self.server.uri, "OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(
-            [TUNESMITH, *arguments, "--json"], env={**environ, **home}, stdout=-1, stderr=-1, text=True
-        )
-
-    def run(self) -> subprocess.Popen[str]:
-        return self.start("run", str(self.recipe))
-
-    def wait_until_it_trains(self) -> None:
-        wait_for(lambda: self.step > 0)
-
-    @property
-    def step(self) -> int:
-        paths = list((self.home / "store" / "work" / "train").glob("*/progress.json"))
-        return json.loads(paths[0].read_text())["step"] if paths else 0
-
-    def assert_recorded_once(self, summary: dict) -> None:
-        """One run that is finished, with every row of the training once, at a time that follows from its step."""
-        assert self.server.query("SELECT run_uuid, status FROM runs") == [(summary["mlflow_run_id"], "FINISHED")]
-        ((start,),) = self.server.query("SELECT start_time FROM runs")
-        rows = self.server.query("SELECT step, timestamp FROM metrics WHERE key = 'train/loss' ORDER BY step")
-        steps = range(LOGGING_STEPS, summary["num_steps"] + 1, LOGGING_STEPS)
-        assert rows == [(step, start + step) for step in steps]
-        assert self.server.query("SELECT version FROM model_versions") == [(1,)]
-        assert not list((self.home / "unrecorded").glob("*"))
-
-
-def finish(process: subprocess.Popen[str]) -> tuple[int, dict, str]:
-    stdout, stderr = process.communicate(timeout=240)
-    assert "Traceback" not in stderr
-    return process.returncode, json.loads(stdout), stderr
-
 
 def test_a_server_that_hangs_and_one_that_comes_late_hold_up_no_training(tmp_path):
-    project = Project(tmp_path, num_epochs=100)
+    project = TrackedProject(tmp_path, num_epochs=100)
     try:
         process = project.run()
         project.wait_until_it_trains()  # with nobody at the address
@@ -86,7 +35,7 @@ def test_a_server_that_hangs_and_one_that_comes_late_hold_up_no_training(tmp_pat
 
 
 def test_a_server_that_never_comes_leaves_a_candidate_and_the_command_that_uploads_it(tmp_path):
-    project = Project(tmp_path, num_epochs=4)
+    project = TrackedProject(tmp_path, num_epochs=4)
     try:
         code, answer, _ = finish(project.run())
         assert code == 4

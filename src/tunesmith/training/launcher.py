@@ -163,11 +163,12 @@ class _Attempt:
             _wait(process, POLL_SECONDS)
 
     def _stop(self, process: subprocess.Popen[bytes]) -> None:
-        """Wait for the checkpoint; a second interruption does not."""
+        """Wait for the checkpoint; a second interruption does not, but a second SIGTERM does."""
         self.mirroring.note_stop()
         try:
             process.terminate()
-            process.wait()
+            with _deaf_to_sigterm():
+                process.wait()
         except BaseException:
             self.mirroring.close()
             process.kill()
@@ -245,6 +246,19 @@ def _sigterm(event: threading.Event) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextmanager
+def _deaf_to_sigterm() -> Iterator[None]:
+    """Whoever stops a machine tells every process, and a parent tells its children again: once is enough."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _read_error(path: Path) -> TunesmithError:

@@ -22,7 +22,7 @@ from tunesmith.training import disk
 from tunesmith.training.job import Job
 from tunesmith.training.reporter import Reporter
 
-ORPHAN_SECONDS = 8.0
+ORPHAN_SECONDS = 7.0
 """How long a checkpoint may take after the parent's death; the next run waits for the end of it."""
 
 

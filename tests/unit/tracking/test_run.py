@@ -141,7 +141,7 @@ def test_a_server_that_answers_nonsense_is_borne_like_one_that_is_away(candidate
         def do_GET(self):
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(b"<html>welcome</html>")
+            self.wfile.write(b'{"experiment": 5}')
 
         do_POST = do_GET  # noqa: N815
 

@@ -1,0 +1,60 @@
+"""How the training process is waited for when its parent is told to stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from tunesmith.training.launcher import _stop
+
+SLOW_TO_STOP = """
+import signal, sys, time
+def stop(number, frame):
+    time.sleep(1)
+    sys.exit(3)
+signal.signal(signal.SIGTERM, stop)
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def process():
+    with subprocess.Popen([sys.executable, "-c", SLOW_TO_STOP], stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"ready\n"
+        yield process
+        process.kill()
+
+
+def signal_in(seconds, number):
+    timer = threading.Timer(seconds, os.kill, (os.getpid(), number))
+    timer.start()
+    return timer
+
+
+def test_a_second_sigterm_does_not_cost_the_checkpoint(process):
+    def stop(number, frame):
+        raise SystemExit("as Prefect does")
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        timer = signal_in(0.3, signal.SIGTERM)
+        _stop(process)
+        timer.join()
+        assert signal.getsignal(signal.SIGTERM) is stop
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert process.returncode == 3
+
+
+def test_a_second_ctrl_c_does(process):
+    timer = signal_in(0.3, signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        _stop(process)
+    timer.join()
+    assert process.returncode == -signal.SIGKILL
