@@ -108,6 +108,8 @@ def _understudy(flow_run_id: str) -> Iterator[None]:
     process = subprocess.Popen(
         [sys.executable, "-m", "tunesmith.tasks.understudy", flow_run_id],
         stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,  # a worker reads our output to its end before it says how we ended
+        stderr=subprocess.DEVNULL,
         start_new_session=True,  # it outlives a signal to the group
     )
     try:

@@ -53,7 +53,7 @@ class TrackedProject:
         assert not list((self.home / "unrecorded").glob("*"))
 
 
-def finish(process: subprocess.Popen[str]) -> tuple[int, dict, str]:
-    stdout, stderr = process.communicate(timeout=240)
+def finish(process: subprocess.Popen[str], seconds: float = 240) -> tuple[int, dict, str]:
+    stdout, stderr = process.communicate(timeout=seconds)
     assert "Traceback" not in stderr
     return process.returncode, json.loads(stdout), stderr

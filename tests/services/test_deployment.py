@@ -105,6 +105,14 @@ class DeployedRun:
         (flow_run,) = ask(self.environ, "flow_runs/filter", {"flow_runs": {"id": {"any_": [self.id]}}})
         return flow_run["state_name"], flow_run["run_count"]
 
+    @property
+    def history(self) -> list[str]:
+        """The names of all its states so far."""
+        url = f"{self.environ['PREFECT_API_URL']}/flow_run_states/?flow_run_id={self.id}"
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            states = sorted(json.load(answer), key=lambda state: state["timestamp"])
+        return [state["name"] for state in states]
+
     @contextmanager
     def worker(self):
         log = (self.home.parent / "worker.log").open("a")
@@ -214,5 +222,6 @@ def test_a_cancelled_run_and_one_whose_process_is_killed_leave_no_process(enviro
         os.kill(flow, signal.SIGKILL)
         wait_for(lambda: find_processes(killed.home, "-m tunesmith.") == [], seconds=10)
         wait_for(lambda: killed.state == ("Crashed", 1), seconds=60)
+        assert killed.history[-2:] == ["Running", "Crashed"]  # said by the worker, which lives
     wait_for(lambda: processes_of(cancelled.home) + processes_of(killed.home) == [], seconds=60)
     assert (cancelled.state, killed.state) == (("Cancelled", 1), ("Crashed", 1))  # nobody took them up again

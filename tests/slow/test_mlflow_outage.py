@@ -6,12 +6,12 @@ import pytest
 
 from tracked_project import TrackedProject, finish
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 
 @pytest.mark.parametrize("way", ["killed", "hanging"])
 def test_a_minute_without_the_server_loses_no_row(tmp_path, way):
-    project = TrackedProject(tmp_path, num_epochs=800)
+    project = TrackedProject(tmp_path, num_epochs=600)
     project.server.start()
     try:
         project.server.wait_until_up()
@@ -28,7 +28,7 @@ def test_a_minute_without_the_server_loses_no_row(tmp_path, way):
             project.server.start()
         else:
             project.server.go_on()
-        code, summary, stderr = finish(process)
+        code, summary, stderr = finish(process, seconds=1200)
         assert code == 0, stderr
         assert "Training goes on" in stderr
         project.assert_recorded_once(summary)

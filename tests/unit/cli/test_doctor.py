@@ -151,6 +151,8 @@ def test_what_mlflow_does_not_have_is_listed_with_the_command_that_uploads_it(tm
     main(["doctor", "--json"])
     document = json.loads(capsys.readouterr().out)
     assert document["unrecorded"] == [note.model_dump(mode="json")]
+    main(["models"])
+    assert "`tunesmith doctor` says which" in capsys.readouterr().err
     main(["doctor"])
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warn   record")]
     assert line.endswith(

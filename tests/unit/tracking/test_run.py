@@ -7,11 +7,13 @@ import logging
 import sqlite3
 import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 
 from mlflow_server import MlflowServer
 from tracked_candidate import ROWS
+from tunesmith.tracking import run as run_module
 from tunesmith.tracking.client import mlflow_client
 from tunesmith.tracking.config import TrackingConfig
 from tunesmith.tracking.run import LiveRun, close_runs
@@ -149,16 +151,50 @@ def test_a_server_that_answers_nonsense_is_borne_like_one_that_is_away(candidate
             pass
 
     first = candidates.make("first", 0.8)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Nonsense) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        first.tracking = TrackingConfig(uri=f"http://127.0.0.1:{server.server_port}", experiment="sentiment")
+    with serving(Nonsense) as uri:
+        first.tracking = TrackingConfig(uri=uri, experiment="sentiment")
         with caplog.at_level(logging.WARNING):
             train(first)
-        server.shutdown()
-        thread.join()
     assert len([record for record in caplog.records if "Training goes on" in record.message]) == 1
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_server_that_hangs_holds_up_the_end_no_longer_than_said(candidates, tmp_path, monkeypatch, caplog):
+    has_ended = threading.Event()
+
+    class Hanging(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            if self.path != "/health":
+                has_ended.wait(60)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *arguments):
+            pass
+
+    first = candidates.make("first", 0.8)
+    monkeypatch.setitem(run_module.FLUSH_SECONDS, "FINISHED", 0.2)
+    with serving(Hanging) as uri:
+        first.tracking = TrackingConfig(uri=uri, experiment="sentiment")
+        observer = LiveRun(first.tracking, first.record, notes=tmp_path)
+        observer.started(first.candidate.key, {})
+        observer.rows(ROWS)
+        observer.ended("FINISHED")
+        assert "did not take the last rows" in caplog.text
+        assert [note.num_rows for note in list_unrecorded(tmp_path)] == [len(ROWS)]
+        has_ended.set()
+
+
+@contextmanager
+def serving(handler):
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @pytest.mark.services
