@@ -35,7 +35,7 @@ class TrackedProject:
         return self.start("run", str(self.recipe))
 
     def wait_until_it_trains(self) -> None:
-        wait_for(lambda: self.step > 0)
+        wait_for(lambda: self.step > 0, seconds=300)
 
     @property
     def step(self) -> int:

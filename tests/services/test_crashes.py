@@ -105,7 +105,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(undisturbed, tmp_path, monkeyp
     assert process.returncode in exit_codes, stderr
     assert "Traceback" not in stderr
     assert (exit_codes != {3}) or "Run the same command again" in stderr
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 15
     while processes_of(home) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert processes_of(home) == []

@@ -122,6 +122,10 @@ class DeployedRun:
                 yield process
             finally:
                 process.terminate()
+                try:
+                    process.wait(timeout=60)
+                finally:
+                    process.kill()
 
     def wait_until_it_trains(self) -> None:
         """Until there is a checkpoint, and a process that goes on from there."""
@@ -169,14 +173,14 @@ def test_a_preempted_run_goes_on_under_its_id_to_the_same_weights(environ, tmp_p
         run.wait_until_it_trains()
         (flow,) = find_processes(run.home, "prefect.engine")
         os.kill(flow, signal.SIGTERM)
-        wait_for(lambda: run.state == ("AwaitingRetry", 1), seconds=30)
+        wait_for(lambda: run.state == ("AwaitingRetry", 1))
         undisturbed = start_by_hand(environ, run.recipe, tmp_path / "undisturbed")
         run.wait_until_it_trains()
         assert run.state == ("Running", 2)
         worker.terminate()  # it kills the flow's process and reports nothing
         worker.wait(timeout=60)
-    wait_for(lambda: run.state == ("AwaitingRetry", 2), seconds=30)
-    wait_for(lambda: processes_of(run.home) == [], seconds=10)
+    wait_for(lambda: run.state == ("AwaitingRetry", 2))
+    wait_for(lambda: processes_of(run.home) == [], seconds=60)
     with run.worker():
         wait_for(lambda: run.state[0] in ("Completed", "Failed", "Crashed"))
     assert run.state == ("Completed", 3)
@@ -212,16 +216,16 @@ def test_a_cancelled_run_and_one_whose_process_is_killed_leave_no_process(enviro
     with cancelled.worker():
         cancelled.wait_until_it_trains()
         ask(environ, f"flow_runs/{cancelled.id}/set_state", {"state": {"type": "CANCELLING"}})
-        wait_for(lambda: find_processes(cancelled.home, "-m tunesmith.") == [], seconds=10)
-        wait_for(lambda: cancelled.state == ("Cancelled", 1), seconds=60)
+        wait_for(lambda: find_processes(cancelled.home, "-m tunesmith.") == [], seconds=60)
+        wait_for(lambda: cancelled.state == ("Cancelled", 1))
 
     killed = DeployedRun(environ, tmp_path / "killed")
     with killed.worker():
         killed.wait_until_it_trains()
         (flow,) = find_processes(killed.home, "prefect.engine")
         os.kill(flow, signal.SIGKILL)
-        wait_for(lambda: find_processes(killed.home, "-m tunesmith.") == [], seconds=10)
-        wait_for(lambda: killed.state == ("Crashed", 1), seconds=60)
+        wait_for(lambda: find_processes(killed.home, "-m tunesmith.") == [], seconds=60)
+        wait_for(lambda: killed.state == ("Crashed", 1))
         assert killed.history[-2:] == ["Running", "Crashed"]  # said by the worker, which lives
     wait_for(lambda: processes_of(cancelled.home) + processes_of(killed.home) == [], seconds=60)
     assert (cancelled.state, killed.state) == (("Cancelled", 1), ("Crashed", 1))  # nobody took them up again
