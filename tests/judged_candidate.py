@@ -14,7 +14,7 @@ from tunesmith.features.encode import TokenizeConfig, encode
 from tunesmith.kinds import Examples
 from tunesmith.kinds.text_classification import TextClassification
 from tunesmith.kinds.text_generation import TextGeneration
-from tunesmith.modeling.base import LoraConfig, ModelConfig
+from tunesmith.modeling.base import LoraConfig, ModelConfig, Quantization
 from tunesmith.store.folder import FolderStore
 from tunesmith.store.ref import Ref
 
@@ -52,16 +52,17 @@ def make_candidate(
     lora: LoraConfig | None = None,
     num_test_rows: int = 30,
     tokenize: TokenizeConfig = TOKENIZE,
+    quantization: Quantization | None = None,
 ) -> Candidate:
     """Encode splits and save a model with its head, its adapter moved away from zero."""
     store = FolderStore(folder / "store")
     splits = Ref(kind="split", key="splits", uri=str(folder / "splits"))
     sizes = {"train": 20, "validation": 10, "test": num_test_rows}
     write_splits(splits, {split: make_rows(num_rows) for split, num_rows in sizes.items()}, store.chunks)
-    model = ModelConfig(base=str(base), lora=lora)
+    model = ModelConfig(base=str(base), lora=lora, quantization=quantization)
     features = encode(splits, examples, model, tokenize, store)
     candidate = Ref(kind="train", key="candidate", uri=str(folder / "candidate"))
-    _save(candidate.folder, base, examples, features, lora)
+    _save(candidate.folder, model, examples, features)
     return Candidate(store, examples, model, features, candidate)
 
 
@@ -72,17 +73,21 @@ def make_rows(num_rows: int) -> pa.Table:
     return pa.table({"row_id": [f"{row:016x}" for row in range(num_rows)], "review": texts, "verdict": labels})
 
 
-def _save(folder: Path, base: Path, examples: Examples, features: Ref, lora: LoraConfig | None) -> None:
+def _save(folder: Path, asked: ModelConfig, examples: Examples, features: Ref) -> None:
     import torch
 
     from tunesmith.modeling.load import build_model
+    from tunesmith.modeling.quantize import save_quantization
 
-    model: Any = build_model(base, examples, features.facts["labels"], lora, seed=0)
+    lora, quantization, base = asked.lora, asked.quantization, Path(asked.base)
+    model: Any = build_model(base, examples, features.facts["labels"], lora, seed=0, quantization=quantization)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if lora is None or "lora_B" in name:  # zeros at first: an adapter that changes nothing would prove nothing
                 parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
     model.save_pretrained(folder / ("model" if lora is None else "adapter"))
+    if quantization is not None:
+        save_quantization(model, folder / "adapter")
     if lora is None:
         shutil.copytree(features.folder / "tokenizer", folder / "model", dirs_exist_ok=True)

@@ -42,11 +42,11 @@ class Told:
 class Trainings:
     """The same training, again and again in one store: in this process, or in one that can be killed."""
 
-    def __init__(self, folder, features, base, *, lora=False, stream=None, store=None, **options):
+    def __init__(self, folder, features, base, *, lora=False, quantization=None, stream=None, store=None, **options):
         folder.mkdir(exist_ok=True)
         self.folder, self.config = folder, store or StoreConfig(uri=str(folder / "store"))
         self.store = open_store(self.config)
-        model = ModelConfig(base=str(base), lora=LoraConfig(r=2) if lora else None)
+        model = ModelConfig(base=str(base), lora=LoraConfig(r=2) if lora else None, quantization=quantization)
         self.arguments = (features, CLASSIFICATION, model, TrainConfig(**{**LONG, **options}), self.store)
         self.stream = stream
         self.work = self.store.root / "work" / "train" / derive_train(*self.arguments, stream=stream).key

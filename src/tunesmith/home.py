@@ -42,6 +42,11 @@ class Home:
         return str(self.folder / "store")
 
     @property
+    def base_folder(self) -> str:
+        """Base models that were converted from GGUF files."""
+        return str(self.folder / "bases")
+
+    @property
     def tracking_uri(self) -> str:
         """MLflow's SQLite file, as MLflow spells it."""
         return f"sqlite:///{self.folder / 'mlflow.db'}"

@@ -167,7 +167,10 @@ def plan(recipe: Recipe, record: RecipeRecord) -> Plan:
         num_steps=_count_steps(features, beginning, recipe.train),
         stream=_describe_stream(snapshot, recipe.train),
         training_bytes=estimate_training_bytes(
-            find_base(recipe.model).folder, recipe.model.lora, STATE_BYTES[recipe.train.optimizer]
+            find_base(recipe.model).folder,
+            recipe.model.lora,
+            STATE_BYTES[recipe.train.optimizer],
+            recipe.model.quantization,
         ),
     )
 

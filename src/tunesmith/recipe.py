@@ -217,6 +217,7 @@ def _fill_in(recipe: Recipe, folder: Path, environ: Mapping[str, str]) -> Recipe
     uri = tracking.uri or home.find_tracking_uri(environ)
     return recipe.model_copy(
         update={
+            "model": recipe.model.located(folder, home.base_folder),
             "store": recipe.store.located(folder, home.store_uri, recipe.name),
             "tracking": tracking.model_copy(update={"uri": uri, "experiment": tracking.experiment or recipe.name}),
             "registry": registry.model_copy(update={"model_name": registry.model_name or recipe.name}),

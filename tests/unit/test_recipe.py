@@ -85,6 +85,9 @@ def test_this_machine_fills_in_where_things_are_kept(write):
     recipe = Recipe.load(write(GOOD), environ={"TUNESMITH_HOME": "/data/home"})
     assert recipe.store.uri == "/data/home/store"
     assert recipe.tracking.uri == "sqlite:////data/home/mlflow.db"
+    assert recipe.model.cache == ""
+    recipe = Recipe.load(write(GOOD), ["model.base=./x.gguf"], environ={"TUNESMITH_HOME": "/data/home"})
+    assert recipe.model.cache == "/data/home/bases"
     assert (recipe.tracking.experiment, recipe.registry.model_name) == ("reviews", "reviews")
 
 
@@ -469,3 +472,16 @@ def test_replay_is_refused_where_training_begins_from_the_base_model(mistakes, w
 def test_what_training_begins_from_is_no_key_of_its_own(write):
     asked = Recipe.load(write(GOOD + "  start: champion\n"), environ={})
     assert asked.model.key_fields() == Recipe.load(write(GOOD), environ={}).model.key_fields()
+
+
+def test_quantized_weights_without_an_adapter_are_refused_at_their_line(mistakes):
+    text = "nf4 is for an adapter: weights in 4 bits cannot be trained. Add model.lora, or remove it"
+    assert mistakes(GOOD + "  quantization: nf4\n") == [f"10: model.quantization: {text}"]
+    assert mistakes(GOOD + "  cache: bases\n") == [
+        "10: model.cache: has no effect on a base that is no .gguf file; remove it"
+    ]
+    (together,) = mistakes(GOOD + "  lora: {}\n  quantization: nf4\n  start: champion\n")
+    assert together.startswith("11: model.quantization: does not go with start: champion")
+    (unknown,) = mistakes(GOOD + "  lora: {}\n  quantization: nf5\n")
+    assert unknown.startswith("11: model.quantization: ")
+    assert "nf4" in unknown

@@ -66,7 +66,7 @@ def render_summary(summary: RunSummary) -> str:
         format_table(["stage", "key", "took", ""], _stage_rows(summary)),
         format_table(["", "rows", ""], _row_rows(summary)),
         *_data_sections(summary),
-        _training_line(summary),
+        _training_lines(summary),
         format_table(
             [f"on {summary.num_test_examples:,} test examples", "candidate", summary.baseline_name],
             _metric_rows(summary),
@@ -106,11 +106,12 @@ def _data_sections(summary: RunSummary) -> list[str]:
     return ["\n".join(lines)] if lines else []
 
 
-def _training_line(summary: RunSummary) -> str:
-    from tunesmith.report.summary import describe_start, describe_steps
+def _training_lines(summary: RunSummary) -> str:
+    from tunesmith.report.summary import describe_merging, describe_start, describe_steps
 
     speed = f"{summary.examples_per_second:,.0f} examples a second"
-    return "trained " + ", ".join(filter(None, [describe_steps(summary), describe_start(summary), speed]))
+    how = ", ".join(filter(None, [describe_steps(summary), describe_start(summary), speed]))
+    return "\n".join(filter(None, [f"trained {how}", describe_merging(summary)]))
 
 
 def _metric_rows(summary: RunSummary) -> list[list[str]]:

@@ -12,10 +12,11 @@ from pydantic import Field
 
 from tunesmith.errors import TunesmithError
 from tunesmith.evaluation.served import ServedModel
+from tunesmith.export.merging import MergeReport, compute_loss
 from tunesmith.export.parity import ParityReport, compute_logits, make_batches, measure_parity
 from tunesmith.features.files import read_split
 from tunesmith.kinds import Examples, find_kind, kind_module
-from tunesmith.modeling.base import ModelConfig, find_base
+from tunesmith.modeling.base import ModelConfig, adapter_libraries, find_base
 from tunesmith.section import Section
 from tunesmith.store.derivation import Derivation, compose_ingredients
 from tunesmith.store.folder import FolderStore
@@ -43,7 +44,6 @@ def derive_export(
     def build(folder: Path) -> Facts:
         return _export(folder, candidate, features, examples, model, export)
 
-    libraries = LIBRARIES if model.lora is None else (*LIBRARIES, "peft")
     return Derivation(
         kind="export",
         ingredients=compose_ingredients(
@@ -51,7 +51,7 @@ def derive_export(
             config={"examples": examples.model_dump(mode="json"), "export": export.key_fields()},
             inputs={"candidate": candidate.key, "features": features.key},
             code=("tunesmith.export.export", "tunesmith.export.plain_reader", kind_module(examples)),
-            libraries=libraries,
+            libraries=(*LIBRARIES, *adapter_libraries(model)),
         ),
         build=build,
     )
@@ -68,7 +68,8 @@ def export(
     """Export a candidate to a folder that plain transformers loads.
 
     Returns:
-        model/ (weights, configuration, tokenizer, tunesmith.json), adapter/ where one was trained, parity.json.
+        model/ (weights, configuration, tokenizer, tunesmith.json), adapter/ where one was trained, parity.json, and
+        merge.json where that was on a quantized base model.
 
     Raises:
         TunesmithError: The exported model's logits are not the candidate's; nothing is published.
@@ -83,7 +84,8 @@ def _export(
 
     kind, labels, target = find_kind(examples), tuple(features.facts["labels"]), folder / "model"
     batches = make_batches(read_split(features.folder, "test"), kind, features.facts["pad_token_id"])
-    trained = load_trained(candidate.folder, find_base(model).folder, examples, labels)
+    base = find_base(model).folder
+    trained = load_trained(candidate.folder, base, examples, labels)
     expected = compute_logits(trained, batches)  # before merging, which changes the model in place
     served = ServedModel(
         examples=examples,
@@ -93,7 +95,8 @@ def _export(
         stride=features.facts["stride"],
         candidate=candidate.key,
     )
-    _save(merge(trained), features.folder / "tokenizer", served, target)
+    merged = merge(trained)
+    _save(merged, features.folder / "tokenizer", served, target)
     formats = ["safetensors"]
     if (candidate.folder / "adapter").is_dir():
         shutil.copytree(candidate.folder / "adapter", folder / "adapter")
@@ -103,12 +106,32 @@ def _export(
     report = {**asdict(parity), "limit": config.max_logit_difference}
     (folder / "parity.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
     size_bytes = sum(path.stat().st_size for path in target.iterdir())
-    return {
+    facts: Facts = {
         "max_logit_difference": parity.max_logit_difference,
         "size_bytes": size_bytes,
         "formats": formats,
         "files": {name: folder_digest(folder / name) for name in ("model", "adapter") if (folder / name).is_dir()},
     }
+    if model.quantization is None:
+        return facts
+    merging = _compare_merges(merged, candidate, features, examples, base)
+    merging.save(folder)
+    return {**facts, "merging": merging.model_dump()}
+
+
+def _compare_merges(
+    merged: PreTrainedModel, candidate: Ref, features: Ref, examples: Examples, base: Path
+) -> MergeReport:
+    from tunesmith.modeling.load import load_on_original, merge
+
+    test, kind, padding = read_split(features.folder, "test"), find_kind(examples), features.facts["pad_token_id"]
+    loss = compute_loss(merged, test, kind, padding)
+    original = merge(load_on_original(candidate.folder, base, examples, tuple(features.facts["labels"])))
+    return MergeReport(
+        loss=loss,
+        original_base_loss=compute_loss(original, test, kind, padding),
+        num_examples=test.num_rows,
+    )
 
 
 def _save(merged: PreTrainedModel, tokenizer_folder: Path, served: ServedModel, target: Path) -> None:

@@ -8,14 +8,14 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from tunesmith.errors import ModelError
-from tunesmith.section import NOT_IN_KEY, Section
+from tunesmith.modeling.locate import GGUF_SUFFIX, TOKENIZER_FILES, is_file_or_folder, locate_base, resolve_base
+from tunesmith.section import NOT_IN_KEY, Section, refuse_at
 from tunesmith.store.keys import compute_key, file_sha256
 
 log = logging.getLogger(__name__)
@@ -23,16 +23,9 @@ log = logging.getLogger(__name__)
 ALL_LINEAR = "all-linear"
 """All linear layers but the output layer."""
 
-HUB_TIMEOUT_SECONDS = 5.0
-"""How long the Hub may take to answer before it counts as unreachable."""
+Quantization = Literal["nf4"]
+"""How the weights of a base model are stored while an adapter is trained on them."""
 
-_PACKAGE = re.compile(r"package:(?P<package>[A-Za-z_]\w*)/(?P<folder>[^\\]+)")
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-
-_TOKENIZER_FILES = (
-    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
-    *("vocab.txt", "vocab.json", "merges.txt", "*.model", "chat_template.jinja"),
-)
 _VOCABULARY_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 _BYTE_TOKENIZERS = frozenset({"ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer"})
 """Tokenizers of bytes or characters, which have no vocabulary file."""
@@ -41,24 +34,6 @@ POSITIONS_AFTER_PADDING = frozenset({"roberta", "xlm-roberta", "camembert", "rob
 _POSITION_FIELDS = ("max_position_embeddings", "n_positions", "max_seq_len")
 _NO_LIMIT = 1_000_000
 """transformers writes 1e30 for a tokenizer without a limit."""
-
-
-def _is_path(base: str) -> bool:
-    return base.startswith((".", "/", "~")) or Path(base).is_absolute()
-
-
-def _resolve_base(value: str, info: ValidationInfo) -> str:
-    if value.startswith("package:"):
-        match = _PACKAGE.fullmatch(value)
-        if match is None or not {".", ".."}.isdisjoint(Path(match["folder"]).parts):
-            raise ValueError("after 'package:' come an import name and a folder in it, as in 'package:my_models/tiny'")
-        return value
-    if _is_path(value):
-        folder = (info.context or {}).get("folder")
-        return str((Path(folder) / Path(value).expanduser()).absolute()) if folder is not None else value
-    if not _HUB_ID.fullmatch(value):
-        raise ValueError("is none of './folder', 'package:<import name>/<folder>' and a Hub id such as 'org/name'")
-    return value
 
 
 def _check_targets(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
@@ -93,8 +68,9 @@ class LoraConfig(Section):
 class ModelConfig(Section):
     """The base model, and whether all of it is trained or an adapter. Its content, not its name, is in the keys."""
 
-    base: Annotated[str, AfterValidator(_resolve_base), NOT_IN_KEY]
-    """`./folder` beside the recipe, `package:<import name>/<folder>` in an installed Python package, or a Hub id."""
+    base: Annotated[str, AfterValidator(resolve_base), NOT_IN_KEY]
+    """`./folder` beside the recipe, `package:<import name>/<folder>` in an installed Python package, or a Hub id; for
+    the first two also a .gguf file, which is converted once."""
     revision: Annotated[str | None, NOT_IN_KEY] = None
     """Branch, tag or commit of a Hub id; by default its main branch."""
     lora: LoraConfig | None = None
@@ -104,10 +80,14 @@ class ModelConfig(Section):
     replay_fraction: Annotated[float, Field(ge=0, le=1), NOT_IN_KEY] = 1.0
     """With `start: champion`, the share of the rows that it was trained on that are trained on again; the row decides
     whether it is among them. Rows that are new to it always are."""
+    quantization: Quantization | None = None
+    """QLoRA: train the adapter on the base model in 4 bits. Takes an eighth of its memory, and longer."""
+    cache: Annotated[str, NOT_IN_KEY] = ""
+    """For a .gguf file, this machine's folder for what it is converted to; by default in TUNESMITH_HOME."""
 
     @model_validator(mode="after")
     def _check_revision(self) -> Self:
-        if self.revision is not None and (_is_path(self.base) or self.base.startswith("package:")):
+        if self.revision is not None and is_file_or_folder(self.base):
             raise ValueError(f"revision {self.revision!r} has no effect: {self.base!r} is not a Hub id; remove it")
         return self
 
@@ -119,6 +99,45 @@ class ModelConfig(Section):
                 "rows are new; remove it, or set start: champion"
             )
         return self
+
+    @model_validator(mode="after")
+    def _check_cache(self) -> Self:
+        if self.cache and not self.is_gguf:
+            refuse_at(type(self), {"cache": "has no effect on a base that is no .gguf file; remove it"})
+        return self
+
+    @model_validator(mode="after")
+    def _check_quantization(self) -> Self:
+        if self.quantization is not None and self.lora is None:
+            text = "is for an adapter: weights in 4 bits cannot be trained. Add model.lora, or remove it"
+            refuse_at(type(self), {"quantization": f"{self.quantization} {text}"})
+        if self.quantization is not None and self.start == "champion":
+            text = "does not go with start: champion, whose weights are merged in full precision; remove one of them"
+            refuse_at(type(self), {"quantization": text})
+        return self
+
+    @property
+    def is_gguf(self) -> bool:
+        """Whether the base model is a GGUF file."""
+        return is_file_or_folder(self.base) and self.base.endswith(GGUF_SUFFIX)
+
+    def located(self, folder: Path, home_bases: str) -> ModelConfig:
+        """This configuration with everything filled in.
+
+        Args:
+            folder: What a relative cache is relative to.
+            home_bases: The folder for converted base models in TUNESMITH_HOME.
+        """
+        if not self.is_gguf:
+            return self
+        cache = str((folder / self.cache).absolute()) if self.cache else home_bases
+        return self.model_copy(update={"cache": cache})
+
+
+def adapter_libraries(config: ModelConfig) -> tuple[str, ...]:
+    """The distributions whose version shapes an adapter, and what comes of merging it."""
+    peft = () if config.lora is None else ("peft",)
+    return peft if config.quantization is None else (*peft, "bitsandbytes")
 
 
 @dataclass(frozen=True)
@@ -156,7 +175,11 @@ def find_base(config: ModelConfig) -> Base:
     Raises:
         ModelError: There is no such folder, package or Hub model, or its files cannot be used; says what to do.
     """
-    folder = _locate(config)
+    folder = locate_base(config.base, config.revision)
+    if config.is_gguf:
+        from tunesmith.modeling.gguf import ensure_converted
+
+        folder = ensure_converted(folder, _find_cache(config))
     if not folder.is_dir():
         raise ModelError(f"model.base: there is no folder {folder}. Correct the path in the recipe.")
     settings = read_json(folder / "config.json") if (folder / "config.json").is_file() else None
@@ -166,7 +189,7 @@ def find_base(config: ModelConfig) -> Base:
     check_tokenizer_files(folder)
     return Base(
         folder=folder,
-        tokenizer=_hash([folder / "config.json", *_matching(folder, _TOKENIZER_FILES)]),
+        tokenizer=_hash([folder / "config.json", *_matching(folder, TOKENIZER_FILES)]),
         weights=(*weights, *_matching(folder, ("generation_config.json",))),
         max_length=_find_max_length(folder, settings),
         vocab_size=settings.get("vocab_size"),
@@ -223,61 +246,21 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _locate(config: ModelConfig) -> Path:
-    match = _PACKAGE.fullmatch(config.base)
-    if match is not None:
-        return _find_in_package(match["package"], match["folder"])
-    if _is_path(config.base):
-        return Path(config.base).expanduser()
-    return _fetch(config.base, config.revision)
-
-
-def _find_in_package(package: str, folder: str) -> Path:
-    spec = find_spec(package)
-    places = list(spec.submodule_search_locations or ()) if spec is not None else []
-    if not places:
+def _find_cache(config: ModelConfig) -> Path:
+    if not config.cache:
         raise ModelError(
-            f"model.base: the Python package {package!r} is not installed. "
-            f"Install it: pip install {package.replace('_', '-')}"
+            f"model.cache: {config.base} is converted once, and kept in a folder. Name the folder, or load the recipe "
+            "from its file: then it lies in TUNESMITH_HOME."
         )
-    found = [Path(place) / folder for place in places if (Path(place) / folder).is_dir()]
-    if not found:
-        raise ModelError(
-            f"model.base: the Python package {package!r} has no folder {folder!r}; it lies in {places[0]}."
-        )
-    return found[0]
-
-
-def _fetch(name: str, revision: str | None) -> Path:
-    import httpx2
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
-
-    from tunesmith.modeling.quiet import quiet_libraries
-
-    quiet_libraries()
-    wanted = [*_TOKENIZER_FILES, "config.json", "generation_config.json", "model*.safetensors", "*.index.json"]
-    try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=wanted, etag_timeout=HUB_TIMEOUT_SECONDS))
-    except RevisionNotFoundError as error:
-        raise ModelError(f"model.revision: {name!r} has no revision {revision!r} on the Hub.") from error
-    except (RepositoryNotFoundError, HFValidationError) as error:
-        raise ModelError(
-            f"model.base: the Hub has no public model {name!r}. "
-            f"Correct the name, or write './{name}' for a folder beside the recipe."
-        ) from error
-    except (HfHubHTTPError, httpx2.HTTPError, OSError) as error:
-        raise ModelError(
-            f"model.base: {name!r} is not on this machine, and the Hub could not be reached. Try again with a network, "
-            f"write './{name}' for a folder beside the recipe, or name an installed package: 'package:my_models/tiny'."
-        ) from error
+    return Path(config.cache)
 
 
 def _advice_on_weights(folder: Path) -> str:
     if (folder / "adapter_config.json").is_file():
         return "It holds an adapter; merge it into its base model first, or name that base model."
-    if _matching(folder, ("*.gguf",)):
-        return "It holds GGUF weights, which cannot be trained yet; name the model that they were made from."
+    files = _matching(folder, (f"*{GGUF_SUFFIX}",))
+    if files:
+        return f"It holds GGUF weights; name the file itself in model.base, such as {files[0].name}."
     if _matching(folder, ("*.bin", "*.pt", "*.h5", "*.msgpack")):
         return (
             "It holds weights in another format, which can run code when they are read. Convert them once: "

@@ -1,22 +1,43 @@
-"""Models, loaded quietly, offline, in full precision, from safetensors and without remote code."""
+"""Models, loaded quietly, offline, from safetensors and without remote code."""
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import ModelError
 from tunesmith.kinds import Examples, find_kind
 from tunesmith.kinds.protocol import AnyModel
-from tunesmith.modeling.base import ALL_LINEAR, LoraConfig, find_weights
+from tunesmith.modeling.base import ALL_LINEAR, LoraConfig, Quantization, find_weights
+from tunesmith.modeling.quantize import (
+    check_installed,
+    count_weights,
+    dequantize,
+    keep_exact,
+    loading_options,
+    plan_quantization,
+    read_quantization,
+)
 from tunesmith.modeling.quiet import quiet_libraries
 from tunesmith.modeling.tokenizer import OFFLINE, first_line, load_tokenizer, pad_token_id
 
-__all__ = ["build_model", "count_parameters", "load_tokenizer", "load_trained", "merge", "pad_token_id"]
+if TYPE_CHECKING:
+    from transformers import BitsAndBytesConfig
+
+__all__ = [
+    "build_model",
+    "count_parameters",
+    "load_on_original",
+    "load_tokenizer",
+    "load_trained",
+    "merge",
+    "pad_token_id",
+]
 
 
 def build_model(
@@ -27,6 +48,7 @@ def build_model(
     seed: int,
     *,
     adapter: Path | None = None,
+    quantization: Quantization | None = None,
 ) -> AnyModel:
     """A model that is ready to be trained.
 
@@ -37,9 +59,11 @@ def build_model(
         lora: The adapter to train, or None to train every weight.
         seed: Decides every weight that the base model does not have; the global generator stays as it is.
         adapter: The folder of a trained adapter of the same shape, whose weights are taken; without it, it is new.
+        quantization: How the base model's linear layers are stored; only with `lora`.
 
     Returns:
-        The model in training mode, its weights in fp32. With `lora`, a peft model that trains the adapter and the head.
+        The model in training mode, its weights in fp32 unless they are quantized. With `lora`, a peft model that trains
+        the adapter and the head.
 
     Raises:
         ModelError: The base model has no such head, lacks weights, `lora` names layers that it does not have, or
@@ -49,7 +73,7 @@ def build_model(
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model, random_weights = _load(base, examples, labels)
+        model, random_weights = _load(base, examples, labels, _plan(base, examples, quantization))
         model.train()
         if lora is None:
             return model
@@ -62,6 +86,8 @@ def build_model(
 def load_trained(candidate: Path, base: Path, examples: Examples, labels: Sequence[str]) -> AnyModel:
     """The model of a train artifact: its own weights, or the base model with its adapter.
 
+    A base model that was quantized for the training has the values that its bits stood for, in plain layers.
+
     Args:
         candidate: The artifact's folder, with `model/` or `adapter/`.
         base: The folder of the base model that it was trained from.
@@ -73,10 +99,17 @@ def load_trained(candidate: Path, base: Path, examples: Examples, labels: Sequen
     """
     if (candidate / "model").is_dir():
         return _load(candidate / "model", examples, labels)[0].eval()
-    from peft import PeftModel
+    quantization = read_quantization(candidate / "adapter")
+    model, _ = _load(base, examples, labels, quantization)
+    return _attach(model if quantization is None else dequantize(model), candidate / "adapter")
 
-    model = build_model(base, examples, labels, None, seed=0)
-    return PeftModel.from_pretrained(model, candidate / "adapter").eval()
+
+def load_on_original(candidate: Path, base: Path, examples: Examples, labels: Sequence[str]) -> AnyModel:
+    """The adapter of a train artifact on the base model as it came, though it was trained on a quantized one.
+
+    Args and result are those of `load_trained`.
+    """
+    return _attach(_load(base, examples, labels)[0], candidate / "adapter")
 
 
 def merge(model: AnyModel) -> AnyModel:
@@ -90,14 +123,46 @@ def merge(model: AnyModel) -> AnyModel:
 def count_parameters(model: AnyModel) -> tuple[int, int]:
     """How many parameters a model has, and how many of them are trained."""
     parameters = list(model.parameters())
-    return sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad)
+    return sum(map(count_weights, parameters)), sum(p.numel() for p in parameters if p.requires_grad)
 
 
-def _load(folder: Path, examples: Examples, labels: Sequence[str]) -> tuple[AnyModel, set[str]]:
+def _plan(base: Path, examples: Examples, quantization: Quantization | None) -> BitsAndBytesConfig | None:
+    import transformers
+
+    if quantization is None:
+        return None
+    quiet_libraries()
+    check_installed()
+    with _refusing(base, examples):
+        return plan_quantization(base, getattr(transformers, find_kind(examples).AUTO_CLASS))
+
+
+@contextmanager
+def _refusing(folder: Path, examples: Examples) -> Iterator[None]:
+    """Turn what transformers says of a model that it cannot load into a ModelError."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+        raise ModelError(
+            f"{folder}: transformers cannot load it as a model for {examples.kind}: {first_line(error)}"
+        ) from error
+
+
+def _attach(model: AnyModel, adapter: Path) -> AnyModel:
+    """The model with a trained adapter, in evaluation mode."""
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(model, adapter).eval()
+
+
+def _load(
+    folder: Path, examples: Examples, labels: Sequence[str], quantization: BitsAndBytesConfig | None = None
+) -> tuple[AnyModel, set[str]]:
     """The model, and the names of its weights that the folder does not have and that are random."""
     import torch
     import transformers
-    from safetensors import SafetensorError
 
     quiet_libraries()
     find_weights(folder)
@@ -108,18 +173,16 @@ def _load(folder: Path, examples: Examples, labels: Sequence[str]) -> tuple[AnyM
         names["label2id"] = {label: number for number, label in enumerate(labels)}
         # The head of another label set is replaced; _check_weights looks at everything else.
         names["ignore_mismatched_sizes"] = True
-    try:
-        model, loading = auto_class.from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **OFFLINE, **names
-        )
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        raise ModelError(
-            f"{folder}: transformers cannot load it as a model for {examples.kind}: {first_line(error)}"
-        ) from error
+    options: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True}
+    options |= loading_options(quantization)
+    with _refusing(folder, examples):
+        model, loading = auto_class.from_pretrained(folder, **options, **OFFLINE, **names)
     random_weights = {*loading["missing_keys"], *(str(entry[0]) for entry in loading["mismatched_keys"])}
     _check_weights(model, random_weights, folder, examples, may_lack_head=bool(labels))
     # A classifier on a causal model looks for the last token that is no padding, so it must know what batches hold.
     model.config.pad_token_id = pad_token_id(load_tokenizer(folder))
+    if quantization is not None:
+        keep_exact(model)
     return model, random_weights
 
 

@@ -10,27 +10,42 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from tunesmith.errors import ModelError
-from tunesmith.modeling.base import ALL_LINEAR, LoraConfig
+from tunesmith.modeling.base import ALL_LINEAR, LoraConfig, Quantization
 
 WEIGHT_BYTES = GRADIENT_BYTES = 4
 """Both are in fp32."""
 
+NF4_BYTES = 0.5 + (1 + 4 / 256) / 64
+"""A weight takes 4 bits, the scale of 64 weights 8, and that of 256 scales 32."""
 
-def estimate_training_bytes(folder: Path, lora: LoraConfig | None, state_bytes: int) -> int:
+_NEVER_QUANTIZED = re.compile(r"embed|pooler|(^|\.)(lm_head|classifier|score|shared|wte|wpe)\.")
+"""Embeddings, heads and poolers stay in fp32."""
+
+
+def estimate_training_bytes(
+    folder: Path, lora: LoraConfig | None, state_bytes: int, quantization: Quantization | None = None
+) -> int:
     """Weights, gradients and optimizer state of a training, in bytes.
 
     Args:
         folder: The base model's folder.
         lora: The adapter that is trained instead of the weights, if any.
         state_bytes: What the optimizer keeps of each trained parameter.
+        quantization: How the weights of the linear layers are stored.
     """
     trained_bytes = WEIGHT_BYTES + GRADIENT_BYTES + state_bytes
     shapes = dict(_read_shapes(folder))
-    num_parameters = sum(math.prod(shape) for shape in shapes.values())
     if lora is None:
-        return num_parameters * trained_bytes
+        return sum(math.prod(shape) for shape in shapes.values()) * trained_bytes
     adapted = [shape for name, shape in shapes.items() if len(shape) == 2 and _is_target(name, lora)]
-    return num_parameters * WEIGHT_BYTES + sum(lora.r * sum(shape) for shape in adapted) * trained_bytes
+    stored = sum(math.prod(shape) * _weight_bytes(name, shape, quantization) for name, shape in shapes.items())
+    return math.ceil(stored) + sum(lora.r * sum(shape) for shape in adapted) * trained_bytes
+
+
+def _weight_bytes(name: str, shape: tuple[int, ...], quantization: Quantization | None) -> float:
+    if quantization is None or len(shape) != 2 or _NEVER_QUANTIZED.search(name):
+        return WEIGHT_BYTES
+    return NF4_BYTES
 
 
 def check_targets(folder: Path, lora: LoraConfig) -> None:

@@ -18,6 +18,8 @@ def quiet_libraries() -> None:
     hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # has no types
     disable_progress_bars()
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    # At its import, which peft does for it, it misses a faster product for the CPU that would be fetched from the Hub.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     # peft 0.21 still asks transformers 5 for its old name; to be removed with the next peft.
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
     if "datasets" in sys.modules:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from tunesmith.report.markdown import escape_text, render_picture, render_table
 from tunesmith.report.profile_page import ProfilePage
-from tunesmith.report.summary import RunSummary, describe_start, describe_steps
+from tunesmith.report.summary import RunSummary, describe_merging, describe_start, describe_steps
 
 MAX_DROP_REASONS = 20
 """Longer lists of reasons are cut, so that a page stays below the 200 KiB that it may take."""
@@ -130,7 +130,9 @@ def _training(summary: RunSummary) -> str:
     last = ", ".join(f"{name} {loss:.4f}" for name, loss in losses.items() if loss is not None)
     speed = f"{summary.examples_per_second:,.1f} examples a second"
     text = ", ".join(filter(None, [describe_steps(summary), describe_start(summary), speed]))
-    return f"## Training\n\n{text}" + (f"; at the end: {last}" if last else "")
+    what = f"## Training\n\n{text}" + (f"; at the end: {last}" if last else "")
+    merging = describe_merging(summary)
+    return what if merging is None else f"{what}\n\nOn {summary.num_test_examples:,} test examples, {merging}."
 
 
 def _fit_pictures(pictures: Mapping[str, bytes], size: int) -> Iterator[tuple[str, str]]:

@@ -115,6 +115,8 @@ class RunSummary(BaseModel):
     """The metric that the decision rests on."""
     greater_is_better: bool
     """The better direction of the primary metric."""
+    merging: dict[str, Any] | None
+    """For an adapter on a quantized base model: what merging it costs, as the export stage measured it."""
     verdict: str
     """PROMOTE or HOLD."""
     reasons: tuple[str, ...]
@@ -186,6 +188,7 @@ def summarize_run(name: str, refs: Iterable[Ref]) -> RunSummary:
         baseline_metrics=report["baseline"]["metrics"],
         primary_metric=report["primary_metric"],
         greater_is_better=report["greater_is_better"],
+        merging=facts["export"].get("merging"),
         verdict=facts["decide"]["verdict"],
         reasons=tuple(facts["decide"]["reasons"]),
         model_name=version["model_name"],
@@ -214,6 +217,17 @@ def describe_start(summary: RunSummary) -> str:
     return (
         f"from version {summary.start_version}, {summary.num_new_rows:,} new rows, {summary.num_replayed_rows:,} of "
         f"{summary.num_old_rows:,} old rows replayed"
+    )
+
+
+def describe_merging(summary: RunSummary) -> str | None:
+    """What merging a quantized training's adapter costs, in a sentence; None where there is nothing to say."""
+    if summary.merging is None:
+        return None
+    loss, original = summary.merging["loss"], summary.merging["original_base_loss"]
+    return (
+        f"the adapter is merged into the base model as it was quantized: test loss {loss:.4f}; "
+        f"into the original it would be {original:.4f} ({original - loss:+.4f})"
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from tunesmith.kinds import Examples
-from tunesmith.modeling.base import LoraConfig
+from tunesmith.modeling.base import LoraConfig, Quantization
 from tunesmith.training.config import TrainConfig
 
 
@@ -48,6 +48,8 @@ class Job(BaseModel):
     """What fills up the shorter rows of a batch."""
     lora: LoraConfig | None
     """The adapter to train; without it, every weight is trained."""
+    quantization: Quantization | None = None
+    """How the base model's linear layers are stored while the adapter is trained."""
     train: TrainConfig
     """How to train."""
     adapter: Path | None = None

@@ -20,9 +20,11 @@ from tunesmith.kinds import find_kind
 from tunesmith.kinds.ragged import FeatureRows
 from tunesmith.modeling.dropout import use_fast_dropout
 from tunesmith.modeling.load import build_model
+from tunesmith.modeling.quantize import compute_in
 from tunesmith.training.batching import Batching, choose_batching
 from tunesmith.training.job import Job
 from tunesmith.training.loss import Loss, find_class_weights
+from tunesmith.training.precision import choose_precision
 from tunesmith.training.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -151,11 +153,23 @@ def prepare(job: Job) -> Prepared:
         CallError: There is no compiler.
     """
     train, validation = (Features(read_split(job.features, split)) for split in ("train", "validation"))
-    model = build_model(job.base, job.examples, job.labels, job.lora, job.train.seed, adapter=job.adapter)
-    if not job.train.compile and torch.accelerator.current_accelerator(check_available=True) is None:
+    model = build_model(
+        job.base,
+        job.examples,
+        job.labels,
+        job.lora,
+        job.train.seed,
+        adapter=job.adapter,
+        quantization=job.quantization,
+    )
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if accelerator is None and not job.train.compile:
         use_fast_dropout(model)  # a compiler fuses torch's own
     kind = find_kind(job.examples)
     batching = choose_batching(job.train, model, has_padding=kind.CUTS_TEXTS)
+    if job.quantization is not None:  # behind packing, which compares logits in fp32
+        precision = choose_precision(job.train.precision, accelerator or torch.device("cpu"))
+        compute_in(model, torch.bfloat16 if precision == "bf16" else torch.float32)
     if job.train.compile:
         _compile(model)
     return Prepared(

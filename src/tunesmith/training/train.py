@@ -11,8 +11,9 @@ from typing import Any
 from tunesmith.data.sources import DataConfig
 from tunesmith.data.split_config import SplitConfig
 from tunesmith.kinds import Examples, find_kind, kind_module
-from tunesmith.modeling.base import ModelConfig, find_base
+from tunesmith.modeling.base import ModelConfig, adapter_libraries, find_base
 from tunesmith.modeling.memory import check_targets
+from tunesmith.modeling.quantize import check_installed
 from tunesmith.store.derivation import Derivation, compose_ingredients
 from tunesmith.store.folder import FolderStore
 from tunesmith.store.ref import Facts, Ref
@@ -73,12 +74,15 @@ def derive_train(
         start: What training begins from; without it, the base model. In a plan it need not exist yet.
 
     Raises:
-        ModelError: There is no such base model, or it has none of the layers that the adapter is for.
+        ModelError: There is no such base model, it has none of the layers that the adapter is for, or what quantizes
+            it is not installed.
         UserError: A step takes more examples than there are, as far as these are known.
     """
     base = find_base(model)
     if model.lora is not None:
         check_targets(base.folder, model.lora)
+    if model.quantization is not None:
+        check_installed()
     num_examples = features.facts.get("num_examples")
     if num_examples is not None and train.validation_steps is None:
         check_schedule(train, num_examples["train"])
@@ -95,7 +99,7 @@ def derive_train(
         },
         inputs={"features": features.key, "base model": base.digest, **begun},
         code=("tunesmith.training.worker", engine, kind_module(examples), *code, *packing),
-        libraries=_LIBRARIES if model.lora is None else (*_LIBRARIES, "peft"),
+        libraries=(*_LIBRARIES, *adapter_libraries(model)),
     )
 
     def build(aside: Path) -> Facts:
@@ -196,6 +200,7 @@ def _describe_job(
         labels=tuple(features.facts["labels"]),
         pad_token_id=features.facts["pad_token_id"],
         lora=model.lora,
+        quantization=model.quantization,
         train=train,
         checkpoint=None,
         parent_pid=os.getpid(),

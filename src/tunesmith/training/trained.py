@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.modeling.load import merge
+from tunesmith.modeling.quantize import save_quantization
 from tunesmith.store.sealed import publish, seal
 from tunesmith.training.best import Best
 from tunesmith.training.checkpoints import Checkpoints
@@ -49,6 +50,8 @@ def save_result(job: Job, trained: Trained, progress: Progress) -> None:
         shutil.copytree(job.features / "tokenizer", weights, dirs_exist_ok=True)
     else:
         _make_portable(weights)
+    if job.quantization is not None:
+        save_quantization(trained.model, weights)
     shutil.copyfile(job.spool, folder / "metrics.jsonl")
     facts = _find_facts(job, trained, progress) | {"weights_sha256": weights_sha256(weights)}
     if job.stream is not None:

@@ -33,3 +33,10 @@ def test_what_has_changed_in_the_data_is_told_before_the_metrics_and_many_change
     assert "column 'c5'" not in screen
     assert "\n3 more warnings on the page of the run\n" in screen
     assert max(map(len, screen.splitlines())) <= 200
+
+
+def test_what_merging_costs_is_told_behind_the_training() -> None:
+    assert "merged" not in render()
+    screen = render(export={"merging": {"loss": 1.25, "original_base_loss": 1.5, "num_examples": 9}})
+    assert "test loss 1.2500; into the original it would be 1.5000 (+0.2500)" in screen
+    assert screen.index("trained ") < screen.index("is merged") < screen.index("on 9 test examples")

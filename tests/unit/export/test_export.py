@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from judged_candidate import CLASSIFICATION, GENERATION, LORA, Candidate, make_candidate, make_rows
 from tunesmith.errors import TunesmithError
@@ -18,6 +19,8 @@ from tunesmith.export import export as export_module
 from tunesmith.export.export import ExportConfig, derive_export, export
 from tunesmith.export.parity import PLAIN_READER
 from tunesmith.features.encode import TokenizeConfig
+from tunesmith.features.files import read_split
+from tunesmith.modeling.load import load_on_original, load_trained
 from tunesmith.store.ref import Ref
 
 
@@ -41,9 +44,43 @@ def test_plain_transformers_gives_the_logits_of_the_candidate(
     assert ("adapter/adapter_model.safetensors" in names) == (lora is not None)
     assert not [name for name in names if name.endswith((".bin", ".pt", ".pkl"))]
     assert 0 <= exported.facts["max_logit_difference"] <= 1e-4
+    assert "merging" not in exported.facts
     assert exported.facts["formats"] == (["safetensors"] if lora is None else ["safetensors", "adapter"])
     served = json.loads((exported.folder / "model/tunesmith.json").read_text())
     assert (served["examples"], served["candidate"]) == (examples.model_dump(), "candidate")
+
+
+@pytest.mark.parametrize("name", ["bert", "llama"])
+def test_an_adapter_on_a_quantized_base_is_merged_into_what_it_was_trained_on(
+    name: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    examples = CLASSIFICATION if name == "bert" else GENERATION
+    base = request.getfixturevalue(name)
+    case = make_candidate(tmp_path, base, examples, lora=LORA, quantization="nf4")
+    exported = run_export(case)
+    assert exported.facts["max_logit_difference"] <= 1e-4
+    assert (exported.folder / "adapter" / "quantization_config.json").is_file()
+
+    labels = tuple(case.features.facts["labels"])
+    models = [load(case.candidate.folder, base, examples, labels) for load in (load_trained, load_on_original)]
+    losses = [compute_test_loss(case, model) for model in models]
+    assert abs(losses[0] - losses[1]) > 1e-4
+    merging = exported.facts["merging"]
+    assert (merging["loss"], merging["original_base_loss"]) == (pytest.approx(losses[0]), pytest.approx(losses[1]))
+    assert merging["num_examples"] == read_split(case.features.folder, "test").num_rows
+    assert json.loads((exported.folder / "merge.json").read_text()) == merging
+
+
+def compute_test_loss(case: Candidate, model: Any) -> float:
+    """Example by example, without padding; each target counts alike."""
+    total, num_targets = 0.0, 0
+    for row in read_split(case.features.folder, "test").to_pylist():
+        ids, labels = torch.tensor([row["input_ids"]]), row.get("labels", row["input_ids"])
+        targets = 1 if isinstance(labels, int) else len(labels) - 1
+        with torch.inference_mode():
+            total += float(model(input_ids=ids, labels=torch.tensor([labels])).loss) * targets
+        num_targets += targets
+    return total / num_targets
 
 
 def test_an_exported_model_predicts_long_rows_by_their_windows_as_evaluation_did(bert: Path, tmp_path: Path) -> None:

@@ -62,8 +62,15 @@ def test_an_adapter_that_cannot_be_trained_is_refused(fields: dict[str, Any]) ->
         LoraConfig(**fields)
 
 
+def test_quantized_weights_are_for_an_adapter() -> None:
+    with pytest.raises(ValidationError, match=r"quantization\n.*nf4 is for an adapter.*Add model\.lora, or remove it"):
+        ModelConfig(base="org/a", quantization="nf4")
+    quantized = ModelConfig(base="org/a", lora=LoraConfig(), quantization="nf4")
+    assert quantized.key_fields() != ModelConfig(base="org/a", lora=LoraConfig()).key_fields()
+
+
 def test_the_name_of_the_base_is_in_no_key() -> None:
-    assert ModelConfig(base="org/a", revision="v1").key_fields() == {"lora": None}
+    assert ModelConfig(base="org/a", revision="v1").key_fields() == {"lora": None, "quantization": None}
 
 
 def test_the_digest_is_of_the_bytes_and_not_of_the_place(bert: Path, tmp_path: Path) -> None:
@@ -136,7 +143,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     [
         ("pytorch_model.bin", "can run code when they are read. Convert them once"),
         ("adapter_config.json", "It holds an adapter"),
-        ("model.gguf", "GGUF weights, which cannot be trained yet"),
+        ("model.gguf", r"GGUF weights; name the file itself in model\.base, such as model\.gguf"),
         ("notes.txt", "Name a folder that transformers saved"),
     ],
 )

@@ -1,11 +1,17 @@
 """Memory of a training, from the shapes of the weights alone."""
 
+import math
+
 import pytest
 
 from tiny_models import WORDS, make_bert
 from tunesmith.errors import ModelError
+from tunesmith.kinds.text_classification import TextClassification
 from tunesmith.modeling.base import LoraConfig
+from tunesmith.modeling.load import build_model
 from tunesmith.modeling.memory import check_targets, estimate_training_bytes
+
+CLASSES = TextClassification(kind="text-classification", text="text", label="label")
 
 
 def test_full_training_takes_sixteen_bytes_a_parameter(tmp_path):
@@ -25,6 +31,15 @@ def test_an_adapter_takes_its_own_parameters_and_the_frozen_weights(tmp_path):
     query_only = LoraConfig(r=4, target_modules=("query",))
     assert estimate_training_bytes(folder, query_only, 8) == num_parameters * 4 + 4 * (32 + 32) * 16
     assert estimate_training_bytes(folder, LoraConfig(r=4), 8) > estimate_training_bytes(folder, query_only, 8)
+
+
+def test_quantized_weights_take_half_a_byte_where_they_are_quantized(bert):
+    lora = LoraConfig(r=4, target_modules=("query",))
+    model = build_model(bert, CLASSES, ("a", "b"), lora, 0, quantization="nf4")
+    packed = [p for p in model.parameters() if type(p).__name__ == "Params4bit"]
+    num_packed = sum(math.prod(p.quant_state.shape) for p in packed)
+    plain = estimate_training_bytes(bert, lora, 8)
+    assert estimate_training_bytes(bert, lora, 8, "nf4") == pytest.approx(plain - num_packed * (4 - 0.516), abs=2)
 
 
 @pytest.mark.parametrize("targets", ["all-linear", ("query", "self.value"), r"encoder\.layer\.0\..*query", ".*key"])

@@ -11,6 +11,8 @@ import datasets
 from transformers import AutoModelForSequenceClassification
 from tunesmith.modeling.quiet import quiet_libraries
 quiet_libraries()
+import bitsandbytes
+import peft
 datasets.Dataset.from_dict({{"a": [1, 2]}}).map(lambda row: row)
 AutoModelForSequenceClassification.from_pretrained({str(bert)!r})
 """

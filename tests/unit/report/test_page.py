@@ -124,3 +124,10 @@ def test_a_picture_that_does_not_fit_is_left_out_and_the_others_stay(summary: Ru
     assert "The picture of the classes is too large for this page; it is in the MLflow run." in page
     assert "![nulls]" in page
     assert "![loss curve]" in page
+
+
+def test_the_page_says_what_merging_an_adapter_on_a_quantized_base_costs() -> None:
+    assert "merged" not in make_page()
+    page = make_page(export={"merging": {"loss": 1.25, "original_base_loss": 1.5, "num_examples": 9}})
+    assert "On 9 test examples, the adapter is merged into the base model as it was quantized: test loss 1.2500" in page
+    assert "into the original it would be 1.5000 (+0.2500)." in page

@@ -51,7 +51,9 @@ def blocks(tmp_path_factory: pytest.TempPathFactory, llama: Path) -> Ref:
 def make_job(bert: Path, llama: Path, features: Ref, blocks: Ref) -> Callable[..., Job]:
     """A job of 15 steps an epoch, whose rows and checkpoints fall on different steps."""
 
-    def make(work: Path, *, lora: bool = False, generation: bool = False, **train: Any) -> Job:
+    def make(
+        work: Path, *, lora: bool = False, generation: bool = False, quantization: Any = None, **train: Any
+    ) -> Job:
         defaults = {"per_device_train_batch_size": 4, "num_epochs": 2, "logging_steps": 3, "save_steps": 4}
         work.mkdir(parents=True, exist_ok=True)
         ref = blocks if generation else features
@@ -63,6 +65,7 @@ def make_job(bert: Path, llama: Path, features: Ref, blocks: Ref) -> Callable[..
             labels=tuple(ref.facts["labels"]),
             pad_token_id=0,
             lora=LoraConfig(r=2, lora_dropout=0.1) if lora else None,
+            quantization=quantization,
             train=TrainConfig(**{**defaults, "learning_rate": 1e-3, **train}),
             checkpoint=None,
             parent_pid=os.getpid(),

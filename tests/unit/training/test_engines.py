@@ -76,6 +76,11 @@ def step_of(folder):
         pytest.param({}, id="full"),
         pytest.param({"lora": True}, id="lora"),
         pytest.param({"generation": True}, id="generation"),
+        pytest.param({"lora": True, "quantization": "nf4"}, id="qlora"),
+        pytest.param(
+            {"lora": True, "quantization": "nf4", "generation": True, "precision": "bf16", "packing": True},
+            id="qlora, bf16, packed",
+        ),
         pytest.param({"lora": True, "generation": True, "gradient_accumulation_steps": 2}, id="accumulation"),
         pytest.param({"precision": "bf16", "batching": "grouped"}, id="bf16, grouped"),
         pytest.param({"label_smoothing": 0.1, "class_weights": "balanced", "optimizer": "adafactor"}, id="weighted"),

@@ -10,7 +10,7 @@ import pytest
 from killable_training import CLASSIFICATION
 from streamed_features import stream_features
 from tunesmith.errors import Preempted
-from tunesmith.modeling.base import ModelConfig, find_base
+from tunesmith.modeling.base import LoraConfig, ModelConfig, find_base
 from tunesmith.store.sealed import read_manifest
 from tunesmith.training.config import TrainConfig
 from tunesmith.training.reporter import Reporter
@@ -31,10 +31,10 @@ def streamed(tmp_path_factory, bert):
 
 @pytest.fixture
 def make_job(bert, streamed):
-    def make(work, **options):
+    def make(work, *, quantization=None, **options):
         work.mkdir(parents=True)
         config = TrainConfig(**OPTIONS, logging_steps=4, save_steps=5, **options)
-        model = ModelConfig(base=str(bert))
+        model = ModelConfig(base=str(bert), lora=quantization and LoraConfig(r=2), quantization=quantization)
         base = find_base(model).folder
         return _describe_job(work, streamed.features, CLASSIFICATION, model, config, base, streamed.stream)
 
@@ -59,9 +59,11 @@ def result(job):
 
 
 @pytest.mark.parametrize("engine", ["loop", "trainer"])
-@pytest.mark.parametrize("accumulation", [1, 3])
-def test_a_stream_that_is_ended_anywhere_goes_on_as_if_it_was_not(tmp_path, make_job, train_here, engine, accumulation):
-    options = {"engine": engine, "gradient_accumulation_steps": accumulation}
+@pytest.mark.parametrize(("accumulation", "quantization"), [(1, None), (3, None), (1, "nf4")])
+def test_a_stream_that_is_ended_anywhere_goes_on_as_if_it_was_not(
+    tmp_path, make_job, train_here, engine, accumulation, quantization
+):
+    options = {"engine": engine, "gradient_accumulation_steps": accumulation, "quantization": quantization}
     whole = make_job(tmp_path / "whole", **options)
     train_here(whole)
     ended = make_job(tmp_path / "ended", **options)
