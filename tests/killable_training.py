@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
+
 from tunesmith.kinds.text_classification import TextClassification
 from tunesmith.modeling.base import LoraConfig, ModelConfig
 from tunesmith.store.config import StoreConfig, open_store
@@ -51,6 +53,10 @@ class Trainings:
         self.stream = stream
         self.work = self.store.root / "work" / "train" / derive_train(*self.arguments, stream=stream).key
 
+    @property
+    def num_processes(self):
+        return self.arguments[3].num_processes
+
     def here(self, observer=None):
         return train(*self.arguments, observer, self.stream)
 
@@ -77,10 +83,15 @@ class Trainings:
         return max((int(path.name[-8:]) for path in self.work.glob("checkpoints/step-*")), default=0)
 
     def wait_for_checkpoint(self):
-        """Wait for one more than there was, and return the training process's id."""
+        """Wait for one more than there was."""
         before = self.newest_step()
         wait_for(lambda: self.newest_step() > before)
-        return json.loads((self.work / "progress.json").read_text())["pid"]
+
+
+def find_ranks(caller):
+    """The ids of the processes in which a caller trains, in the order of their ranks."""
+    children = psutil.Process(caller.pid).children()
+    return [child.pid for child in sorted(children, key=lambda child: int(child.environ().get("RANK", "0")))]
 
 
 def dump_stream(stream):
@@ -107,31 +118,60 @@ def is_running(pid):
 
 
 def kill_in_every_way(trainings):
-    """Kill the training process, interrupt and terminate its parent, and kill the parent: each after a checkpoint."""
-    caller = trainings.start()
-    os.kill(trainings.wait_for_checkpoint(), signal.SIGKILL)
-    output, _ = caller.communicate(timeout=120)
-    assert caller.returncode == 4
-    assert "the training process was killed (SIGKILL)" in output
-    assert "train.per_device_train_batch_size" in output
-    assert str(trainings.work / "worker.log") in output
-
+    """Kill each training process, interrupt and terminate their parent, and kill the parent: all after a checkpoint."""
+    for rank in range(trainings.num_processes):
+        kill_rank(trainings, rank)
     for number, exit_code in ((signal.SIGINT, 130), (signal.SIGTERM, 3)):
         caller = trainings.start()
-        worker, before = trainings.wait_for_checkpoint(), trainings.newest_step()
+        trainings.wait_for_checkpoint()
+        workers, before = find_ranks(caller), trainings.newest_step()
         caller.send_signal(number)
         output, shown = caller.communicate(timeout=120)
         assert caller.returncode == exit_code, output
         assert "writing a checkpoint before stopping" in shown
         assert "Traceback" not in output + shown
-        assert not is_running(worker)
+        assert not any(map(is_running, workers))
         assert trainings.newest_step() > before
 
+    kill_parent(trainings)
+
+
+def kill_rank(trainings, rank):
+    """Kill one of the training processes after a checkpoint; the others end, too."""
     caller = trainings.start()
-    worker = trainings.wait_for_checkpoint()
+    trainings.wait_for_checkpoint()
+    workers = find_ranks(caller)
+    assert len(workers) == trainings.num_processes
+    os.kill(workers[rank], signal.SIGKILL)
+    output, _ = caller.communicate(timeout=120)
+    assert caller.returncode == 4
+    which = "the training process" if len(workers) == 1 else f"one of the {len(workers)} training processes"
+    assert f"{which} was killed (SIGKILL)" in output
+    assert "train.per_device_train_batch_size" in output
+    assert str(trainings.work / (f"worker-{rank}.log" if rank else "worker.log")) in output
+    assert not any(map(is_running, workers))
+
+
+def stop_rank(trainings, rank):
+    """Ask one of the training processes to stop, after a checkpoint: they stop together, at another one."""
+    caller = trainings.start()
+    trainings.wait_for_checkpoint()
+    workers, before = find_ranks(caller), trainings.newest_step()
+    os.kill(workers[rank], signal.SIGTERM)
+    output, _ = caller.communicate(timeout=120)
+    assert caller.returncode == 3, output
+    assert trainings.newest_step() > before
+    assert not any(map(is_running, workers))
+
+
+def kill_parent(trainings):
+    """Kill what started the training processes, after a checkpoint: they end by themselves."""
+    caller = trainings.start()
+    trainings.wait_for_checkpoint()
+    workers = find_ranks(caller)
     caller.kill()
     caller.communicate()
-    wait_for(lambda: not is_running(worker), seconds=30.0)
+    wait_for(lambda: not any(map(is_running, workers)), seconds=30.0)  # 2 on an idle machine
 
 
 def assert_same(ref, whole):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -133,3 +135,12 @@ def make_llama(folder: Path, texts: Iterable[str], *, max_length: int = 64, has_
         torch.manual_seed(0)
         LlamaForCausalLM(config).save_pretrained(folder)
     return folder
+
+
+def copy_without_dropout(base: Path, target: Path) -> Path:
+    """Copy a base model to a new folder; its training then draws no random numbers."""
+    shutil.copytree(base, target)
+    config = json.loads((base / "config.json").read_text())
+    config |= {name: 0.0 for name in config if name.endswith("dropout_prob")}
+    (target / "config.json").write_text(json.dumps(config))
+    return target

@@ -179,7 +179,7 @@ def _describe_stream(snapshot: Ref, train: TrainConfig) -> str | None:
     streaming = snapshot.facts.get("streaming")
     if streaming is None:
         return None
-    num_examples = (train.max_steps or 0) * train.gradient_accumulation_steps * train.per_device_train_batch_size
+    num_examples = (train.max_steps or 0) * train.gradient_accumulation_steps * train.common_batch_size
     num_epochs = num_examples / streaming["num_lines"]
     return (
         f"{describe_size(streaming)}; a sample of {snapshot.facts['num_rows']:,}; "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chaos import MAPPED, STREAMED, Chaos, assert_unharmed, draw_kills
-from killable_training import Trainings
+from killable_training import Trainings, assert_same, kill_in_every_way, stop_rank
 from streamed_features import stream_features
 from tiny_features import write_features
 from tiny_models import make_bert
@@ -39,3 +39,18 @@ def test_a_training_that_is_killed_thirty_times_ends_with_the_same_weights_and_e
     with capsys.disabled():
         print(f"\n{source}, {engine}, {'lora' if lora else 'full'}: {chaos.summary()}")
     assert_unharmed(chaos, whole, kills)
+
+
+@pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
+@pytest.mark.parametrize("engine", ["loop", "trainer"])
+def test_three_processes_that_are_killed_in_every_way_end_with_the_same_weights(engine, lora, tmp_path):
+    base = make_bert(tmp_path / "bert", [f"w{number}" for number in range(60)])
+    (tmp_path / "features").mkdir()
+    features = write_features(tmp_path / "features", base, labels=("bad", "good"))
+    # As many steps as one process takes in 5 epochs, with more validations and checkpoints among them.
+    options = {"lora": lora, "engine": engine, "num_processes": 3, "num_epochs": 15}
+    whole = Trainings(tmp_path / "whole", features, base, **options).here()
+    trainings = Trainings(tmp_path / "killed", features, base, **options)
+    kill_in_every_way(trainings)
+    stop_rank(trainings, 2)
+    assert_same(trainings.here(), whole)

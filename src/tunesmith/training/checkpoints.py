@@ -138,6 +138,11 @@ class Checkpoints:
         folder.mkdir(parents=True)
         return folder
 
+    def place_aside(self, name: str) -> Path:
+        """Where a process puts what it has for the checkpoint that the first one writes."""
+        self._aside.mkdir(parents=True, exist_ok=True)
+        return self._aside / name
+
     def _find_damage_of_kept(self, folder: Path) -> str | None:
         kept_step = read_position(folder).kept_step
         if kept_step is None or self.at(kept_step) == folder:

@@ -26,7 +26,10 @@ class TrainConfig(Section):
     per_device_train_batch_size: Annotated[int, Field(ge=1)] = 32
     """Examples of one micro-batch, on each device; validation uses the same."""
     gradient_accumulation_steps: Annotated[int, Field(ge=1)] = 1
-    """Micro-batches of one step. The effective batch size is this times `per_device_train_batch_size`."""
+    """Micro-batches of one step. The effective batch size is this times `per_device_train_batch_size`, times
+    `num_processes`."""
+    num_processes: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Processes that train together, each on a GPU of its own, or where there is none on its part of the cores."""
     max_micro_batch_tokens: Annotated[int, Field(ge=1)] | None = None
     """Most tokens that go through the model at once, padding included. A micro-batch with more is computed in parts,
     which takes less memory and gives the same gradient; where memory runs out, this comes down by itself."""
@@ -65,6 +68,11 @@ class TrainConfig(Section):
     """Steps between checkpoints; one more is written at the end of each epoch."""
     logging_steps: Annotated[int, Field(ge=1)] = 10
     """Steps between two rows of training metrics."""
+
+    @property
+    def common_batch_size(self) -> int:
+        """Examples of one micro-batch of all processes together."""
+        return self.per_device_train_batch_size * self.num_processes
 
     @property
     def keeps_best(self) -> bool:

@@ -11,13 +11,15 @@ from torch import Tensor
 from tunesmith.errors import TrainingError
 from tunesmith.training.loss import Batch, Loss
 from tunesmith.training.prepared import Step
+from tunesmith.training.processes import add_up, add_up_gradients, find_least
 
 
 class GradientSum:
     """Adds up the gradient of each step, the same whatever the micro-batches it is computed in.
 
     A micro-batch that does not fit into the memory is cut in parts, and so are all later ones of its size: the step is
-    computed again from its beginning, with the same random numbers, as if they had been smaller from the start.
+    computed again from its beginning, with the same random numbers, as if they had been smaller from the start. Other
+    processes do not notice: they are talked to before and after, and not in a pass.
 
     Args:
         loss: What is minimised.
@@ -33,7 +35,7 @@ class GradientSum:
         self.max_tokens = max_tokens
 
     def add(self, model: Any, step: Step) -> Tensor:
-        """Add the gradient of a step's mean loss to that of the weights, which is none yet.
+        """Add the gradient of a step's mean loss to that of the weights, which is none yet: over all processes.
 
         Returns:
             The loss, a scalar on the device.
@@ -41,32 +43,46 @@ class GradientSum:
         Raises:
             TrainingError: Not even a single example fits into the memory.
         """
+        weights = [float(self._loss.weigh(batch)) for batch in step.batches]
+        whole = add_up(torch.tensor(sum(weights), dtype=torch.float64))
+        loss = self._compute_in_parts(model, step, whole)
+        add_up_gradients([parameter for parameter in model.parameters() if parameter.requires_grad])
+        return add_up(loss)
+
+    def agree_on_limit(self) -> int | None:
+        """The lowest `max_tokens` of all processes, which all have from now on: a continuation knows only one."""
+        none = 2**62
+        least = find_least(none if self.max_tokens is None else self.max_tokens)
+        if least not in (none, self.max_tokens):
+            self.max_tokens = least
+            self._on_limit(least)
+        return self.max_tokens
+
+    def _compute_in_parts(self, model: Any, step: Step, whole: Tensor) -> Tensor:
         randomness = _get_randomness(self._device)
         while True:
             try:
-                return self._compute(model, step)
+                return self._compute(model, step, whole)
             except _OutOfMemoryError as error:
                 self._lower_limit(error)
             # Outside of the handler: the error holds on to what the pass has computed.
             model.zero_grad(set_to_none=True)
             _set_randomness(self._device, randomness)
 
-    def _compute(self, model: Any, step: Step) -> Tensor:
+    def _compute(self, model: Any, step: Step, whole: Tensor) -> Tensor:
         parts = [part for batch in step.batches for part in split_batch(batch, self.max_tokens)]
-        weights = [self._loss.weigh(part) for part in parts]
-        whole = torch.stack(weights).sum()
-        losses = []
-        for part, weight in zip(parts, weights, strict=True):
+        losses = [torch.zeros((), device=self._device)]
+        for part in parts:
             try:
                 inputs = {name: values.to(self._device, non_blocking=True) for name, values in part.items()}
                 # The mean over the step's targets, not over each part's: the gradient does not depend on the cuts.
-                loss = self._loss.compute(model, inputs) * (weight / whole)
+                loss = self._loss.compute(model, inputs) * (self._loss.weigh(part) / whole)
                 loss.backward()  # type: ignore[no-untyped-call]  # torch's own
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
                 raise _OutOfMemoryError(part) from None
-            losses.append(loss.detach())
+            losses.append(loss.detach().float())  # as that of a process that has none
         return torch.stack(losses).sum()
 
     def _lower_limit(self, error: _OutOfMemoryError) -> None:

@@ -84,9 +84,15 @@ class Job(BaseModel):
         return self.work / "error.json"
 
     @property
-    def log(self) -> Path:
-        """All that the process and its libraries print."""
-        return self.work / "worker.log"
+    def logs(self) -> list[Path]:
+        """All that each process and its libraries print."""
+        others = range(1, self.train.num_processes)
+        return [self.work / "worker.log", *(self.work / f"worker-{rank}.log" for rank in others)]
+
+    @property
+    def rendezvous(self) -> Path:
+        """Where processes that train together find each other."""
+        return self.work / "rendezvous"
 
     @property
     def result(self) -> Path:

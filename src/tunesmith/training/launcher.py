@@ -1,4 +1,4 @@
-"""Starts the training process, shows how far it is, hands its rows on, and turns its end into a result or an error."""
+"""Starts what trains, shows how far it is, hands its rows on, and turns its end into a result or an error."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ import logging
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +24,11 @@ from tunesmith.training.job import Job
 from tunesmith.training.mirroring import Mirroring
 from tunesmith.training.observer import EndStatus, GuardedObserver
 from tunesmith.training.progress import Display, open_display
+from tunesmith.training.ranks import POLL_SECONDS, Ranks, count_cores, start_ranks
 from tunesmith.training.reporter import Progress, read_progress
 from tunesmith.training.spool import SpoolReader
 
 log = logging.getLogger(__name__)
-
-POLL_SECONDS = 0.1
 
 KEEP_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
@@ -115,39 +113,35 @@ class _Attempt:
         write_bytes_atomically(path, self.job.model_dump_json(indent=1).encode())
         with open_display() as display, _sigterm(self.was_told_to_stop):
             display.show(None)
-            process = self._start(path, lock)
+            ranks = self._start(path, lock)
             try:
-                self._follow(process, display)
+                self._follow(ranks, display)
             except BaseException:
                 display.say("training: writing a checkpoint before stopping (Ctrl-C again to stop without one)")
-                self._stop(process)
+                self._stop(ranks)
                 self.hand_on_rows()
                 raise
             finally:
-                assert process.stdin is not None
-                process.stdin.close()
-        self._judge(process.returncode)
+                ranks.close()
+        self._judge(ranks)
 
     def hand_on_rows(self) -> None:
         """Tell the observer the rows that are new since the last time."""
         self.observer.rows(self.rows.read())
 
-    def _start(self, path: Path, lock: int) -> subprocess.Popen[bytes]:
-        with self.job.log.open("ab") as output:
-            return subprocess.Popen(
-                [sys.executable, "-m", "tunesmith.training.worker", str(path)],
-                stdin=subprocess.PIPE,  # never written to: its end tells the process that we are gone
-                stdout=output,
-                stderr=output,
-                env={**KEEP_MEMORY, **os.environ},
-                cwd=PACKAGE_ROOT.parent,  # `-m` finds there the very package that this is
-                start_new_session=True,  # Ctrl-C reaches us alone
-                pass_fds=(lock,),
-            )
+    def _start(self, path: Path, lock: int) -> Ranks:
+        self.job.rendezvous.unlink(missing_ok=True)
+        return start_ranks(
+            [sys.executable, "-m", "tunesmith.training.worker", str(path)],
+            self.job.logs,
+            PACKAGE_ROOT.parent,  # `-m` finds there the very package that this is
+            {**KEEP_MEMORY, **os.environ},
+            lock,
+        )
 
-    def _follow(self, process: subprocess.Popen[bytes], display: Display) -> None:
+    def _follow(self, ranks: Ranks, display: Display) -> None:
         asked = False
-        while process.poll() is None:
+        while ranks.poll() is None:
             progress = read_progress(self.job.progress)
             display.show(progress)
             if progress is not None and progress.phase != "loading":  # until then, the spool may end in half a row
@@ -159,20 +153,20 @@ class _Attempt:
                 asked = True
                 self.mirroring.note_stop()
                 display.say("training: writing a checkpoint before stopping")
-                process.terminate()
-            _wait(process, POLL_SECONDS)
+                ranks.terminate()
+            ranks.wait(POLL_SECONDS)
 
-    def _stop(self, process: subprocess.Popen[bytes]) -> None:
+    def _stop(self, ranks: Ranks) -> None:
         """Wait for the checkpoint; a second interruption does not, but a second SIGTERM does."""
         self.mirroring.note_stop()
         try:
-            process.terminate()
+            ranks.terminate()
             with _deaf_to_sigterm():
-                process.wait()
+                ranks.wait()
         except BaseException:
             self.mirroring.close()
-            process.kill()
-            process.wait()
+            ranks.kill()
+            ranks.wait()
             raise
 
     def _say_what_is_trained(self, progress: Progress) -> None:
@@ -180,15 +174,22 @@ class _Attempt:
             return
         total, trained = progress.num_parameters, progress.num_trainable_parameters
         share = "all" if trained == total else f"{trained:,} ({trained / total:.2%})"
+        count = self.job.train.num_processes
         log.info(
             "train: on %s in %s, %s of %s weights, batches %s (%s)",
-            progress.device,
+            progress.device if count == 1 else f"{count} x {progress.device}",
             progress.precision,
             share,
             f"{total:,}",
             progress.batching,
             progress.why_batching,
         )
+        if progress.device == "cpu" and count > count_cores():
+            log.warning(
+                "train.num_processes is %d on %d cores: the processes wait for each other. Fewer are faster.",
+                count,
+                count_cores(),
+            )
         self.has_said_what = True
 
     def _say_limit(self, progress: Progress) -> None:
@@ -203,8 +204,10 @@ class _Attempt:
             progress.lowered_limit,
         )
 
-    def _judge(self, exit_code: int) -> None:
+    def _judge(self, ranks: Ranks) -> None:
         """Turn the end of the process into an error, unless it left a result."""
+        exit_code = ranks.returncode
+        assert exit_code is not None
         if exit_code == 0 and _is_done(self.job):
             return
         if exit_code in (Preempted.exit_code, -signal.SIGTERM):
@@ -213,25 +216,22 @@ class _Attempt:
             raise disk.explain_full(self.job.work)
         if self.job.error.exists():
             raise _read_error(self.job.error)
-        raise TrainingError(self._explain(exit_code))
-
-    def _explain(self, exit_code: int) -> str:
-        where = f"All that it printed: {self.job.log}"
-        if exit_code == -signal.SIGKILL:
-            return (
-                "the training process was killed (SIGKILL), most often because the machine ran out of memory. "
-                f"{_MEMORY_ADVICE} Running again goes on from the newest checkpoint. {where}"
-            )
-        last = _last_line(self.job.log)
-        if "out of memory" in last.lower() or "can't allocate memory" in last or "MemoryError" in last:
-            return f"the training process ran out of memory ({last}). {_MEMORY_ADVICE} {where}"
-        how = f"by signal {-exit_code}" if exit_code < 0 else f"with exit code {exit_code}"
-        return f"the training process ended {how}: {last}. {where}"
+        raise TrainingError(_explain(exit_code, ranks))
 
 
-def _wait(process: subprocess.Popen[bytes], seconds: float) -> None:
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(seconds)
+def _explain(exit_code: int, ranks: Ranks) -> str:
+    where = f"All that it printed: {ranks.log}"
+    which = "the training process" if len(ranks) == 1 else f"one of the {len(ranks)} training processes"
+    if exit_code == -signal.SIGKILL:
+        return (
+            f"{which} was killed (SIGKILL), most often because the machine ran out of memory. "
+            f"{_MEMORY_ADVICE} Running again goes on from the newest checkpoint. {where}"
+        )
+    last = _last_line(ranks.log)
+    if "out of memory" in last.lower() or "can't allocate memory" in last or "MemoryError" in last:
+        return f"{which} ran out of memory ({last}). {_MEMORY_ADVICE} {where}"
+    how = f"by signal {-exit_code}" if exit_code < 0 else f"with exit code {exit_code}"
+    return f"{which} ended {how}: {last}. {where}"
 
 
 @contextmanager

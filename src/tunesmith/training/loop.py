@@ -20,13 +20,16 @@ from tunesmith.training.meter import LossMeter, metered
 from tunesmith.training.optimizer import build_optimizer
 from tunesmith.training.precision import Precision, choose_precision
 from tunesmith.training.prepared import Prepared, Step, prepare, seed_everything
+from tunesmith.training.processes import count_processes, find_rank, is_true_anywhere, wait_for_all
 from tunesmith.training.randomness import load_randomness, save_randomness
 from tunesmith.training.reporter import Progress, Reporter
 from tunesmith.training.rows import epoch_row, step_row
 from tunesmith.training.trained import Trained
 from tunesmith.training.validation import compute_validation_loss
 
-WEIGHTS, OPTIMIZER, SCHEDULER, RANDOMNESS = "weights.safetensors", "optimizer.pt", "scheduler.pt", "randomness.pt"
+WEIGHTS, OPTIMIZER, SCHEDULER = "weights.safetensors", "optimizer.pt", "scheduler.pt"
+RANDOMNESS = "randomness-{}.pt"
+"""That of each process."""
 
 
 def run(job: Job, reporter: Reporter) -> Trained:
@@ -54,7 +57,9 @@ class _Loop:
         self.precision = precision
         self.accelerator = Accelerator(mixed_precision="bf16" if self.precision == "bf16" else "no")
         optimizer = build_optimizer(prepared.model, self.config)
-        self.model, self.optimizer = self.accelerator.prepare(prepared.model, optimizer)
+        # Not as for training: with several processes it would be wrapped in DDP, see `add_up_gradients`.
+        self.model = self.accelerator.prepare_model(prepared.model, evaluation_mode=True)
+        self.optimizer = self.accelerator.prepare(optimizer)
         self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.gradient = GradientSum(
             prepared.loss, self.device, self.config.max_micro_batch_tokens, reporter.limit_micro_batches
@@ -131,7 +136,7 @@ class _Loop:
     def _after_step(self) -> None:
         if self.schedule.is_logging_step(self.step):
             self.reporter.log(step_row(self.step, self.epoch, self.meter.take_row()))
-        if self.reporter.should_stop:
+        if is_true_anywhere(self.reporter.should_stop):
             self._stop()
         if self.schedule.is_save_step(self.step):
             self._save()
@@ -161,15 +166,22 @@ class _Loop:
             meter=self.meter.state(),
             stream=self.place,
             best=self.best,
-            max_micro_batch_tokens=self.gradient.max_tokens,
+            max_micro_batch_tokens=self.gradient.agree_on_limit(),
             kept_step=self.best.step_to_keep(self.config),
         )
+        save_randomness(self.checkpoints.place_aside(RANDOMNESS.format(find_rank())))
+        wait_for_all()
+        if find_rank() == 0:
+            self._write(position)
+        self.reporter.enter("training")
+
+    def _write(self, position: Position) -> None:
         with self.checkpoints.write(position, self.job.spool) as folder:
             save_file(_changing_tensors(self.prepared.model), folder / WEIGHTS)
             torch.save(self.optimizer.state_dict(), folder / OPTIMIZER)
             torch.save(self.scheduler.state_dict(), folder / SCHEDULER)
-            save_randomness(folder / RANDOMNESS)
-        self.reporter.enter("training")
+            for name in map(RANDOMNESS.format, range(count_processes())):
+                self.checkpoints.place_aside(name).rename(folder / name)
 
     def _load_weights(self, folder: Path) -> None:
         saved = load_file(folder / WEIGHTS)
@@ -181,7 +193,7 @@ class _Loop:
         self._load_weights(folder)
         self.optimizer.load_state_dict(torch.load(folder / OPTIMIZER, map_location=self.device, weights_only=True))
         self.scheduler.load_state_dict(torch.load(folder / SCHEDULER, weights_only=True))
-        load_randomness(folder / RANDOMNESS)
+        load_randomness(folder / RANDOMNESS.format(find_rank()))
         position = read_position(folder)
         self.step, self.num_validated_epochs = position.step, position.num_validated_epochs
         self.place, self.best = position.stream, position.best

@@ -17,7 +17,7 @@ from tunesmith.errors import CallError
 from tunesmith.features.batching import Features, make_collator
 from tunesmith.features.files import read_split
 from tunesmith.kinds import find_kind
-from tunesmith.kinds.ragged import FeatureRows
+from tunesmith.kinds.ragged import IntArray
 from tunesmith.modeling.dropout import use_fast_dropout
 from tunesmith.modeling.load import build_model
 from tunesmith.modeling.quantize import compute_in
@@ -25,6 +25,7 @@ from tunesmith.training.batching import Batching, choose_batching
 from tunesmith.training.job import Job
 from tunesmith.training.loss import Loss, find_class_weights
 from tunesmith.training.precision import choose_precision
+from tunesmith.training.processes import find_seed, share
 from tunesmith.training.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -37,9 +38,9 @@ class Step(NamedTuple):
     """What a step trains on.
 
     Attributes:
-        batches: Its micro-batches.
-        num_examples: Examples of all of them.
-        num_tokens: Tokens of all of them.
+        batches: The micro-batches of this process; there may be none.
+        num_examples: Examples of all processes.
+        num_tokens: Their tokens.
         num_computed_tokens: The same, with the padding that goes through the model's layers.
         epoch: How many epochs are done behind it.
         place: Where a stream stands behind it.
@@ -54,15 +55,17 @@ class Step(NamedTuple):
 
 
 class StreamedBatch(NamedTuple):
-    """A micro-batch of a stream.
+    """A micro-batch of a stream, or of several processes together.
 
     Attributes:
-        rows: The features of its examples.
+        features: Where its examples are among others.
+        rows: Which of them they are.
         place: Where the stream stands behind it, as JSON values.
         epoch: How many epochs of the stream are done behind it.
     """
 
-    rows: FeatureRows
+    features: Features
+    rows: IntArray
     place: dict[str, Any]
     epoch: float
 
@@ -102,13 +105,13 @@ class Prepared:
         """
         if self.stream is None:
             for step, micro_batches in enumerate(self.schedule.steps(epoch, first_step), start=first_step + 1):
-                yield self._make_step(
-                    [self.train.take(rows) for rows in micro_batches], step / self.schedule.steps_per_epoch
-                )
+                parts = [(self.train, rows) for rows in micro_batches]
+                yield self._make_step(parts, step / self.schedule.steps_per_epoch)
             return
         for _ in range(first_step, self.schedule.last_step(epoch)):
             found = [next(self.stream) for _ in range(self.schedule.config.gradient_accumulation_steps)]
-            yield self._make_step([batch.rows for batch in found], found[-1].epoch, found[-1].place)
+            parts = [(batch.features, rows) for batch in found for rows in self.schedule.divide(batch.rows)]
+            yield self._make_step(parts, found[-1].epoch, found[-1].place)
 
     def resume(self, place: Mapping[str, Any] | None) -> None:
         """Go to where a stream stood; None where nothing is streamed."""
@@ -130,11 +133,14 @@ class Prepared:
         """The validation examples with these row numbers, padded to the longest."""
         return self.collate(self.validation.take(rows))
 
-    def _make_step(self, batches: Sequence[FeatureRows], epoch: float, place: dict[str, Any] | None = None) -> Step:
-        lengths = [rows.tokens["input_ids"].lengths for rows in batches]
+    def _make_step(
+        self, parts: Sequence[tuple[Features, IntArray]], epoch: float, place: dict[str, Any] | None = None
+    ) -> Step:
+        """A step of which `parts` are the micro-batches of all processes."""
+        lengths = [features.lengths[rows] for features, rows in parts]
         return Step(
-            batches=[self.collate(rows) for rows in batches],
-            num_examples=sum(len(rows) for rows in batches),
+            batches=[self.collate(features.take(rows)) for features, rows in share(parts)],
+            num_examples=sum(len(rows) for _, rows in parts),
             num_tokens=sum(int(tokens.sum()) for tokens in lengths),
             num_computed_tokens=sum(self._count_computed(tokens) for tokens in lengths),
             epoch=epoch,
@@ -211,7 +217,8 @@ def _open_stream(job: Job, *, groups: bool) -> BatchStream | None:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed every generator that training draws from."""
+    """Seed every generator that training draws from, in each process with other numbers."""
+    seed = find_seed(seed)
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)

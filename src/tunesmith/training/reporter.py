@@ -119,3 +119,20 @@ class Reporter:
         aside.write_text(self.progress.model_dump_json(), encoding="utf-8")
         aside.replace(self._path)
         self._written = time.perf_counter()
+
+
+class SilentReporter(Reporter):
+    """Of a process that trains with others, the first of which tells everything."""
+
+    def begin(self, progress: Progress, spool_copy: Path | None) -> None:
+        """See `Reporter`."""
+        self._begun = time.perf_counter()
+
+    def enter(self, phase: Phase) -> None:
+        """See `Reporter`."""
+
+    def advance(self, step: int, epoch: float, num_examples: int) -> None:
+        """See `Reporter`."""
+
+    def log(self, row: Row) -> None:
+        """See `Reporter`."""

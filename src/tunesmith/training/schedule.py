@@ -20,13 +20,13 @@ def check_schedule(config: TrainConfig, num_examples: int) -> None:
     Raises:
         UserError: A step would take more examples than there are, or the best of a single validation is asked for.
     """
-    effective = config.per_device_train_batch_size * config.gradient_accumulation_steps
+    effective = config.common_batch_size * config.gradient_accumulation_steps
     if effective > num_examples:
         raise UserError(
             f"train: a step would take {effective:,} examples (per_device_train_batch_size "
             f"{config.per_device_train_batch_size:,} x gradient_accumulation_steps "
-            f"{config.gradient_accumulation_steps:,}), but the train split has {num_examples:,}. Lower one of them, so "
-            f"that a step takes {num_examples:,} or fewer."
+            f"{config.gradient_accumulation_steps:,} x num_processes {config.num_processes:,}), but the train split "
+            f"has {num_examples:,}. Lower one of them, so that a step takes {num_examples:,} or fewer."
         )
     plan = Schedule(config, np.empty(num_examples))
     if config.keeps_best and plan.num_epochs == 1:
@@ -53,8 +53,8 @@ class Schedule:
 
     @property
     def num_micro_batches(self) -> int:
-        """Micro-batches of an epoch."""
-        return math.ceil(len(self.lengths) / self.config.per_device_train_batch_size)
+        """Micro-batches of an epoch, in each process."""
+        return math.ceil(len(self.lengths) / self.config.common_batch_size)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -94,27 +94,35 @@ class Schedule:
             return 0.5 * (1.0 + math.cos(math.pi * (1.0 - left)))
         return left if self.config.lr_scheduler_type == "linear" else 1.0
 
-    def micro_batches(self, epoch: int) -> Sequence[np.ndarray[Any, Any]]:
-        """The row numbers of an epoch's micro-batches, in order: a function of the seed and the epoch alone."""
+    def common_batches(self, epoch: int) -> Sequence[np.ndarray[Any, Any]]:
+        """The row numbers that the processes take at once, over an epoch: a function of the seed and the epoch alone.
+
+        So several processes see the batches that one would see of that size; and their examples are of like length.
+        """
         return plan_batches(
             self.lengths,
-            self.config.per_device_train_batch_size,
+            self.config.common_batch_size,
             group_by_length=self.groups,
             seed=self.config.seed,
             epoch=epoch,
         )
 
     def steps(self, epoch: int, first_step: int) -> Iterator[Sequence[np.ndarray[Any, Any]]]:
-        """The micro-batches of each step of an epoch, from a step of the whole training on.
+        """The micro-batches of each step of an epoch, of all processes, from a step of the whole training on.
 
         Args:
             epoch: From 0.
             first_step: How many steps are already done, over all epochs.
         """
-        micro_batches, size = self.micro_batches(epoch), self.config.gradient_accumulation_steps
+        batches, size = self.common_batches(epoch), self.config.gradient_accumulation_steps
         for step in range(first_step, self.last_step(epoch)):
             start = (step - epoch * self.steps_per_epoch) * size
-            yield micro_batches[start : start + size]
+            yield [part for batch in batches[start : start + size] for part in self.divide(batch)]
+
+    def divide(self, batch: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
+        """What the processes take at once, as their micro-batches; of the last of an epoch there may be fewer."""
+        size = self.config.per_device_train_batch_size
+        return [batch[start : start + size] for start in range(0, len(batch), size)]
 
     def last_step(self, epoch: int) -> int:
         """How many steps are done when an epoch ends, over all epochs."""

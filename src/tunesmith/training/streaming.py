@@ -60,11 +60,14 @@ class _Group:
         before, behind = self.epochs
         epoch = before + (behind - before) * (index + 1) / len(self.batches)
         place = {"rows": self.start, "group": self.number, "taken": index + 1, "epoch": epoch}
-        return StreamedBatch(self.features.take(self.batches[index]), place, epoch)
+        return StreamedBatch(self.features, self.batches[index], place, epoch)
 
 
 class FeatureStream:
     """Micro-batches of a stream, without end: behind an epoch the next one begins.
+
+    Where several processes train together, each reads all of it, and a batch is what all of them take at once. So the
+    stream stands at the same place in all of them.
 
     Some batches' worth of examples make a group, in which batches are made as they are of all examples where all are at
     hand. While a group is trained on, a thread makes the next. So where the stream stands is where the rows stood
@@ -113,7 +116,7 @@ class FeatureStream:
         self._reader.shutdown(wait=True)
 
     def _fill(self) -> _Group:
-        wanted = CHUNK_BATCHES * self._config.per_device_train_batch_size
+        wanted = CHUNK_BATCHES * self._config.common_batch_size
         start, before = self._rows.state(), self._rows.epochs
         tables, num_examples = list[pa.Table](), 0
         while num_examples < wanted:
@@ -124,7 +127,7 @@ class FeatureStream:
         features = Features(pa.concat_tables(tables))
         batches = plan_batches(
             features.lengths,
-            self._config.per_device_train_batch_size,
+            self._config.common_batch_size,
             group_by_length=self._groups,
             seed=self._config.seed,
             epoch=self._number,

@@ -92,6 +92,7 @@ def _find_facts(job: Job, trained: Trained, progress: Progress) -> dict[str, Any
         "max_micro_batch_tokens": trained.max_micro_batch_tokens,
         "precision": progress.precision,
         "device": progress.device,
+        "num_processes": job.train.num_processes,
     }
 
 

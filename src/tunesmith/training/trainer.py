@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from tunesmith.training.meter import LossMeter, metered
 from tunesmith.training.optimizer import build_optimizer
 from tunesmith.training.precision import Precision, choose_precision
 from tunesmith.training.prepared import Prepared, Step, prepare
+from tunesmith.training.processes import find_rank, find_seed, is_true_anywhere, wait_for_all
 from tunesmith.training.reporter import Progress, Reporter
 from tunesmith.training.rows import epoch_row, step_row
 from tunesmith.training.schedule import Schedule
@@ -79,7 +81,7 @@ def run(job: Job, reporter: Reporter) -> Trained:
 
 def _arguments(job: Job, schedule: Schedule, precision: Precision, device: torch.device) -> TrainingArguments:
     config = job.train
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(job.work / TRAINER_FOLDER),
         max_steps=schedule.num_steps,
         per_device_train_batch_size=config.per_device_train_batch_size,
@@ -90,7 +92,7 @@ def _arguments(job: Job, schedule: Schedule, precision: Precision, device: torch
         else config.lr_scheduler_type,
         max_grad_norm=config.max_grad_norm,
         bf16=precision == "bf16",
-        seed=config.seed,
+        seed=find_seed(config.seed),
         use_cpu=device.type == "cpu",
         eval_strategy="epoch",
         save_strategy="no",  # the callback says when
@@ -100,6 +102,8 @@ def _arguments(job: Job, schedule: Schedule, precision: Precision, device: torch
         disable_tqdm=True,
         remove_unused_columns=False,
     )
+    arguments._n_gpu = min(1, arguments.n_gpu)  # the others belong to other processes, or are not asked for
+    return arguments
 
 
 class _Steps(IterableDataset[Step | None]):
@@ -165,7 +169,8 @@ class _Bookkeeping(TrainerCallback):
             self.reporter.log(step_row(step, self.find_epoch(step), self.meter.take_row()))
         # At an epoch's last step the checkpoint waits for the validation: the Trainer would not validate it later.
         is_inside_epoch = step % self.schedule.steps_per_epoch != 0 and step != self.schedule.num_steps
-        control.should_save = is_inside_epoch and (self.reporter.should_stop or self.schedule.is_save_step(step))
+        is_asked = is_true_anywhere(self.reporter.should_stop) or self.schedule.is_save_step(step)
+        control.should_save = is_inside_epoch and is_asked
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -189,14 +194,16 @@ class _Bookkeeping(TrainerCallback):
             meter=self.meter.state(),
             stream=self.place,
             best=self.best,
-            max_micro_batch_tokens=self.gradient.max_tokens,
+            max_micro_batch_tokens=self.gradient.agree_on_limit(),
             kept_step=self.best.step_to_keep(self.job.train),
         )
-        written = self.job.work / TRAINER_FOLDER / f"checkpoint-{state.global_step}"
-        with self.checkpoints.write(position, self.job.spool, engine_folder=written):
-            pass
+        wait_for_all()  # each has written the state of its random numbers
+        if find_rank() == 0:
+            written = self.job.work / TRAINER_FOLDER / f"checkpoint-{state.global_step}"
+            with self.checkpoints.write(position, self.job.spool, engine_folder=written):
+                pass
         self.reporter.enter("training")
-        if self.reporter.should_stop:
+        if is_true_anywhere(self.reporter.should_stop):
             raise Preempted(f"stopped after step {state.global_step}")
 
 
@@ -213,6 +220,8 @@ class _MeteredTrainer(Trainer):
         )
         self._prepared = prepared
         self._bookkeeping, self._gradient = bookkeeping, gradient
+        # Not as for training: with several processes it would be wrapped in DDP, see `add_up_gradients`.
+        self.accelerator.prepare_model = partial(self.accelerator.prepare_model, evaluation_mode=True)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """The recipe's optimizer, as the other engine has it."""

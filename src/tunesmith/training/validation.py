@@ -10,13 +10,15 @@ import torch
 from tunesmith.errors import Preempted, TrainingError
 from tunesmith.training.loss import IGNORED, find_targets
 from tunesmith.training.prepared import Prepared
+from tunesmith.training.processes import add_up, count_processes, is_true_anywhere, share
 from tunesmith.training.reporter import Reporter
 
 
 def compute_validation_loss(
     model: Any, prepared: Prepared, device: torch.device, reporter: Reporter, *, may_stop: bool
 ) -> float:
-    """The mean loss over all validation targets; encode has seen to it that there are some.
+    """The mean loss over all validation targets, of which each process does its share; encode has seen to it that
+    there are some.
 
     Args:
         model: The model, which computes in its own precision; it is put back in training mode.
@@ -34,18 +36,21 @@ def compute_validation_loss(
     """
     reporter.enter("validating")
     model.eval()
-    total, num_targets = 0.0, 0
+    total, num_targets = 0.0, 0.0
     with torch.no_grad():
-        for rows in prepared.validation_batches():
-            if may_stop and reporter.should_stop:
+        batches = prepared.validation_batches()
+        for start in range(0, len(batches), count_processes()):
+            if may_stop and is_true_anywhere(reporter.should_stop):
                 raise Preempted("stopped in the middle of the validation")
-            batch = prepared.validation_batch(rows)
-            loss = model(**{name: values.to(device) for name, values in batch.items()}).loss
-            targets = int(find_targets(batch["labels"]).ne(IGNORED).sum())
-            total += float(loss) * targets
-            num_targets += targets
+            for rows in share(batches[start : start + count_processes()]):  # one, or none
+                batch = prepared.validation_batch(rows)
+                loss = model(**{name: values.to(device) for name, values in batch.items()}).loss
+                targets = int(find_targets(batch["labels"]).ne(IGNORED).sum())
+                total += float(loss) * targets
+                num_targets += targets
     model.train()
     reporter.enter("training")
+    total, num_targets = map(float, add_up(torch.tensor([total, num_targets], dtype=torch.float64)))
     if not math.isfinite(total):
         raise TrainingError(
             f"the validation loss is {total}: the weights have grown without bound. Lower train.learning_rate, "

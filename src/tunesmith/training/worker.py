@@ -2,7 +2,8 @@
 
 Exit codes: 0 the result lies sealed in the work folder; 3 stopped at a checkpoint; 2 and 4 told in error.json;
 28 the disk is full, so that nothing can be told there; any other, told by the last lines of worker.log. SIGTERM asks
-for a checkpoint. It belongs to its parent: when the parent is gone, it stops.
+for a checkpoint. It belongs to its parent: when the parent is gone, it stops. RANK says which of the processes it is
+that train together; the first speaks for all.
 """
 
 from __future__ import annotations
@@ -20,29 +21,29 @@ from tunesmith.errors import Preempted, TunesmithError
 from tunesmith.store.sealed import write_json_atomically
 from tunesmith.training import disk
 from tunesmith.training.job import Job
-from tunesmith.training.reporter import Reporter
+from tunesmith.training.reporter import Reporter, SilentReporter
 
 ORPHAN_SECONDS = 7.0
 """How long a checkpoint may take after the parent's death; the next run waits for the end of it."""
 
 
-def main(job_path: Path) -> int:
-    """Do a job; returns the exit code."""
+def main(job_path: Path, rank: int) -> int:
+    """Do a job, or one process's part of it; returns the exit code."""
     job = Job.model_validate_json(job_path.read_bytes())
-    reporter = Reporter(job)
+    reporter = Reporter(job) if rank == 0 else SilentReporter(job)
     signal.signal(signal.SIGTERM, lambda _number, _frame: reporter.stop())
     threading.Thread(target=_follow_parent, args=(job.parent_pid, reporter), daemon=True).start()
     try:
-        return _train_and_tell(job, reporter)
+        return _train_and_tell(job, rank, reporter)
     except Exception as error:
         if not disk.is_full(error, job.work):
             raise
         os._exit(disk.EXIT_CODE)  # what is left to print has no place either, and would change the exit code
 
 
-def _train_and_tell(job: Job, reporter: Reporter) -> int:
+def _train_and_tell(job: Job, rank: int, reporter: Reporter) -> int:
     try:
-        _train(job, reporter)
+        _train(job, rank, reporter)
     except Preempted:
         return Preempted.exit_code
     except TunesmithError as error:
@@ -51,18 +52,21 @@ def _train_and_tell(job: Job, reporter: Reporter) -> int:
     return 0
 
 
-def _train(job: Job, reporter: Reporter) -> None:
+def _train(job: Job, rank: int, reporter: Reporter) -> None:
     # Imported here, so that a signal that comes while torch is loading already finds its handler.
     from tunesmith.modeling.quiet import quiet_libraries
+    from tunesmith.training.processes import join
     from tunesmith.training.trained import save_result
 
     quiet_libraries()
     reporter.enter("loading")
     # By name: the code identity of a training holds the engine that it names, and not the other.
     engine = importlib.import_module(f"tunesmith.training.{job.train.engine}")
-    trained = engine.run(job, reporter)
-    reporter.enter("saving")
-    save_result(job, trained, reporter.progress)
+    with join(job, rank):
+        trained = engine.run(job, reporter)
+    if rank == 0:
+        reporter.enter("saving")
+        save_result(job, trained, reporter.progress)
 
 
 def _follow_parent(parent_pid: int, reporter: Reporter) -> None:
@@ -77,4 +81,4 @@ def _follow_parent(parent_pid: int, reporter: Reporter) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(Path(sys.argv[1]), int(os.environ.get("RANK", "0"))))

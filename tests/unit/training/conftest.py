@@ -20,6 +20,9 @@ from tunesmith.store.ref import Ref
 from tunesmith.training.checkpoints import Checkpoints
 from tunesmith.training.config import TrainConfig
 from tunesmith.training.job import Job
+from tunesmith.training.launcher import launch
+from tunesmith.training.lock import hold
+from tunesmith.training.observer import GuardedObserver
 from tunesmith.training.reporter import Reporter
 
 __all__ = ["aws", "bucket", "connect", "moto_url"]
@@ -97,3 +100,14 @@ def train_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
     yield train
     AcceleratorState._reset_state(True)
     PartialState._reset_state()
+
+
+@pytest.fixture
+def train_in_processes() -> Callable[[Job], Path]:
+    """Do a job in as many processes as it says, each of which takes some seconds to start."""
+
+    def train(job: Job) -> Path:
+        with hold(job.work) as lock:
+            return launch(job, lock, "a key", GuardedObserver(None), {})
+
+    return train

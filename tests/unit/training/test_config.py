@@ -21,6 +21,7 @@ from tunesmith.training.config import TrainConfig
         {"precision": "fp16"},
         {"seed": -1},
         {"save_steps": 0},
+        {"num_processes": 0},
         {"epochs": 1},
     ],
 )

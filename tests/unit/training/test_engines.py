@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from tiny_models import copy_without_dropout
 from tunesmith.errors import Preempted, TrainingError
 from tunesmith.store.sealed import read_manifest
 from tunesmith.training import checkpoints
@@ -147,8 +147,7 @@ def test_both_engines_train_the_same_weights_where_there_is_no_dropout(
 ):
     jobs = [make_job(tmp_path / engine, engine=engine, **options) for engine in ("loop", "trainer")]
     for job in jobs:
-        base = tmp_path / f"{job.train.engine}-base"
-        _copy_without_dropout(job.base, base)
+        base = copy_without_dropout(job.base, tmp_path / f"{job.train.engine}-base")
         train_here(job.model_copy(update={"base": base}))
     loop, trainer = (load_file(job.result / "model" / "model.safetensors") for job in jobs)
     assert max(np.abs(loop[name] - trainer[name]).max() for name in loop) < 1e-6
@@ -161,15 +160,6 @@ def test_both_engines_train_the_same_weights_where_there_is_no_dropout(
         assert np.abs(np.subtract(*losses)).max() < 1e-6
 
 
-def _copy_without_dropout(base: Path, target: Path) -> None:
-    target.mkdir()
-    for path in base.iterdir():
-        (target / path.name).write_bytes(path.read_bytes())
-    config = json.loads((base / "config.json").read_text())
-    config.update({name: 0.0 for name in config if name.endswith("dropout_prob")})
-    (target / "config.json").write_text(json.dumps(config))
-
-
 @ENGINES
 def test_every_option_has_an_effect(engine, tmp_path, make_job, train_here):
     changes = {
@@ -177,6 +167,7 @@ def test_every_option_has_an_effect(engine, tmp_path, make_job, train_here):
         "num_epochs": 1,
         "per_device_train_batch_size": 5,
         "gradient_accumulation_steps": 2,
+        "num_processes": 2,  # here it does the parts of both
         "max_micro_batch_tokens": 12,
         "learning_rate": 2e-3,
         "weight_decay": 0.5,

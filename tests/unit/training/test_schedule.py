@@ -20,15 +20,17 @@ def schedule(num_examples, *, groups=True, **config):
     num_examples=st.integers(1, 60),
     batch_size=st.integers(1, 9),
     accumulation=st.integers(1, 4),
+    num_processes=st.integers(1, 3),
     num_epochs=st.integers(1, 3),
 )
 def test_each_epoch_sees_each_example_once_in_as_many_steps_as_planned(
-    num_examples, batch_size, accumulation, num_epochs
+    num_examples, batch_size, accumulation, num_processes, num_epochs
 ):
     plan = schedule(
         num_examples,
         per_device_train_batch_size=batch_size,
         gradient_accumulation_steps=accumulation,
+        num_processes=num_processes,
         num_epochs=num_epochs,
     )
     num_steps = 0
@@ -36,8 +38,18 @@ def test_each_epoch_sees_each_example_once_in_as_many_steps_as_planned(
         steps = list(plan.steps(epoch, num_steps))
         num_steps += len(steps)
         assert sorted(np.concatenate([rows for step in steps for rows in step])) == list(range(num_examples))
-        assert all(len(step) <= accumulation for step in steps)
+        assert all(len(step) <= accumulation * num_processes for step in steps)
+        assert all(len(rows) <= batch_size for step in steps for rows in step)
     assert num_steps == plan.num_steps
+
+
+def test_several_processes_take_the_steps_that_one_takes_with_larger_batches():
+    options = {"gradient_accumulation_steps": 2, "num_epochs": 2}
+    several = schedule(43, per_device_train_batch_size=4, num_processes=3, **options)
+    alone = schedule(43, per_device_train_batch_size=12, **options)
+    assert several.num_steps == alone.num_steps
+    for ours, theirs in zip(several.steps(1, 2), alone.steps(1, 2), strict=True):
+        assert np.concatenate(ours).tolist() == np.concatenate(theirs).tolist()
 
 
 def test_the_steps_from_the_middle_of_an_epoch_are_the_rest_of_it():
@@ -58,6 +70,9 @@ def test_a_step_of_more_examples_than_there_are_is_refused_with_both_numbers():
     check_schedule(config, 24)
     with pytest.raises(UserError, match=r"would take 24 examples .*8 x gradient_accumulation_steps 3.* has 23"):
         check_schedule(config, 23)
+    together = config.model_copy(update={"gradient_accumulation_steps": 1, "num_processes": 3})
+    with pytest.raises(UserError, match=r"would take 24 examples .*x num_processes 3\), .* has 23"):
+        check_schedule(together, 23)
 
 
 def test_the_best_of_a_single_validation_is_refused():

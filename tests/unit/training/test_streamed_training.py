@@ -53,7 +53,7 @@ def take(stream, number):
 
 
 def flatten(batches):
-    return [ids.tolist() for batch in batches for ids in batch.rows.tokens["input_ids"].split()]
+    return [ids.tolist() for batch in batches for ids in batch.features.take(batch.rows).tokens["input_ids"].split()]
 
 
 @pytest.mark.timeout(600)  # seven processes that import torch
@@ -105,7 +105,7 @@ def test_an_epoch_of_a_stream_holds_each_training_row_once(make_job, streamed):
     for batch in iter(stream.__next__, None):
         if batch.place["rows"]["epoch"] > 0:
             break
-        for ids in batch.rows.tokens["input_ids"].split():
+        for ids in batch.features.take(batch.rows).tokens["input_ids"].split():
             counts[tuple(ids)] = counts.get(tuple(ids), 0) + 1
     stream.close()
     assert len(counts) > 200

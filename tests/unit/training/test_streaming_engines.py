@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 
 import pytest
 
 from killable_training import CLASSIFICATION
 from streamed_features import stream_features
+from tiny_models import copy_without_dropout
 from tunesmith.errors import Preempted
 from tunesmith.modeling.base import LoraConfig, ModelConfig, find_base
 from tunesmith.store.sealed import read_manifest
@@ -33,7 +33,7 @@ def streamed(tmp_path_factory, bert):
 def make_job(bert, streamed):
     def make(work, *, quantization=None, **options):
         work.mkdir(parents=True)
-        config = TrainConfig(**OPTIONS, logging_steps=4, save_steps=5, **options)
+        config = TrainConfig(**{**OPTIONS, "logging_steps": 4, "save_steps": 5, **options})
         model = ModelConfig(base=str(bert), lora=quantization and LoraConfig(r=2), quantization=quantization)
         base = find_base(model).folder
         return _describe_job(work, streamed.features, CLASSIFICATION, model, config, base, streamed.stream)
@@ -58,6 +58,10 @@ def result(job):
     return facts["weights_sha256"], facts["quarantine"], (job.result / "metrics.jsonl").read_bytes()
 
 
+def read_rows(job):
+    return [json.loads(line) for line in (job.result / "metrics.jsonl").read_text().splitlines()]
+
+
 @pytest.mark.parametrize("engine", ["loop", "trainer"])
 @pytest.mark.parametrize(("accumulation", "quantization"), [(1, None), (3, None), (1, "nf4")])
 def test_a_stream_that_is_ended_anywhere_goes_on_as_if_it_was_not(
@@ -72,7 +76,7 @@ def test_a_stream_that_is_ended_anywhere_goes_on_as_if_it_was_not(
             train_here(ended, ended_after(step, kills=kills))
     train_here(ended)
     assert result(ended) == result(whole)
-    rows = [json.loads(line) for line in (whole.result / "metrics.jsonl").read_text().splitlines()]
+    rows = read_rows(whole)
     assert [row["step"] for row in rows if "validation/loss" in row["metrics"]] == [18, 36, 50]
     epochs = [row["epoch"] for row in rows]
     assert epochs == sorted(epochs)
@@ -80,15 +84,30 @@ def test_a_stream_that_is_ended_anywhere_goes_on_as_if_it_was_not(
 
 
 def test_both_engines_train_a_stream_to_the_same_losses_where_there_is_no_dropout(tmp_path, make_job, train_here, bert):
-    base = shutil.copytree(bert, tmp_path / "base")
-    config = json.loads((base / "config.json").read_text())
-    config |= {name: 0.0 for name in config if name.endswith("dropout_prob")}
-    (base / "config.json").write_text(json.dumps(config))
+    base = copy_without_dropout(bert, tmp_path / "base")
     rows = []
     for engine in ("loop", "trainer"):
         job = make_job(tmp_path / engine, engine=engine, precision="fp32").model_copy(update={"base": base})
         train_here(job)
-        rows.append([json.loads(line) for line in (job.result / "metrics.jsonl").read_text().splitlines()])
+        rows.append(read_rows(job))
     assert [(row["step"], row["epoch"]) for row in rows[0]] == [(row["step"], row["epoch"]) for row in rows[1]]
     for ours, theirs in zip(*rows, strict=True):
         assert ours["metrics"] == pytest.approx(theirs["metrics"], rel=1e-4)
+
+
+def test_two_processes_train_on_a_stream_what_one_does_on_batches_of_twice_the_size(
+    tmp_path, make_job, train_here, train_in_processes, bert
+):
+    base = copy_without_dropout(bert, tmp_path / "base")
+    options = {"precision": "fp32", "gradient_accumulation_steps": 2}
+    together = make_job(tmp_path / "two", num_processes=2, **options)
+    alone = make_job(tmp_path / "one", per_device_train_batch_size=4, **options)
+    train_in_processes(together.model_copy(update={"base": base}))
+    train_here(alone.model_copy(update={"base": base}))
+    rows = [read_rows(job) for job in (together, alone)]
+    assert [(row["step"], row["epoch"]) for row in rows[0]] == [(row["step"], row["epoch"]) for row in rows[1]]
+    for ours, theirs in zip(*rows, strict=True):
+        assert ours["metrics"] == pytest.approx(theirs["metrics"], rel=1e-5)
+    quarantines = [read_manifest(job.result).header["facts"]["quarantine"] for job in (together, alone)]
+    assert quarantines[0] == quarantines[1]
+    assert quarantines[0]["num_rows"] > 0

@@ -1,0 +1,101 @@
+"""Several processes that train together. Each training here takes some seconds to start."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.numpy import load_file
+
+from killable_training import Told, Trainings, assert_same, kill_parent, kill_rank, stop_rank
+from tiny_models import copy_without_dropout
+from tunesmith.errors import CallError
+from tunesmith.training import processes
+from tunesmith.training.processes import check_devices, find_seed, share
+
+SEVERAL = {"num_processes": 2, "num_epochs": 10}
+"""150 steps: a second or more, of which a test can kill one."""
+
+
+def read_rows(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("engine", "options"),
+    [
+        # The blocks of text have unlike numbers of tokens, and the last step of an epoch has nothing for one process.
+        ("loop", {"generation": True, "gradient_accumulation_steps": 2}),
+        ("trainer", {"generation": True, "gradient_accumulation_steps": 2}),
+    ],
+)
+def test_two_processes_train_what_one_trains_on_batches_of_twice_the_size(
+    engine, options, tmp_path, make_job, train_here, train_in_processes, llama
+):
+    base = copy_without_dropout(llama, tmp_path / "base")
+    options = {**options, "engine": engine, "precision": "fp32", "num_epochs": 3}
+    together = make_job(tmp_path / "two", num_processes=2, per_device_train_batch_size=2, **options)
+    alone = make_job(tmp_path / "one", per_device_train_batch_size=4, **options)
+    result = train_in_processes(together.model_copy(update={"base": base}))
+    train_here(alone.model_copy(update={"base": base}))
+    ours, theirs = (load_file(folder / "model" / "model.safetensors") for folder in (result, alone.result))
+    assert max(np.abs(ours[name] - theirs[name]).max() for name in theirs) < 1e-5
+    rows = read_rows(result), read_rows(alone.result)
+    assert [(row["step"], row["epoch"]) for row in rows[0]] == [(row["step"], row["epoch"]) for row in rows[1]]
+    assert rows[0][-1]["step"] == 24
+    for row, expected in zip(*rows, strict=True):
+        assert row["metrics"] == pytest.approx(expected["metrics"], rel=1e-5)
+
+
+@pytest.mark.timeout(600)  # eight processes that import torch
+def test_processes_that_were_stopped_and_killed_end_with_the_same_weights_and_leave_nobody_behind(
+    tmp_path, features, bert
+):
+    told, told_at_the_end = Told(), Told()
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+    whole = Trainings(tmp_path / "whole", features, bert, **SEVERAL).here(told)
+    assert whole.facts["num_processes"] == 2
+    assert told.rows_seen == read_rows(whole.folder)
+    trainings = Trainings(tmp_path / "killed", features, bert, **SEVERAL)
+    kill_rank(trainings, 1)
+    stop_rank(trainings, 1)
+    kill_parent(trainings)
+    ref = trainings.here(told_at_the_end)
+    assert_same(ref, whole)
+    assert ref.facts["resumed_from_step"] > 0
+    assert told_at_the_end.rows_seen == told.rows_seen
+
+
+def test_more_processes_than_gpus_are_refused_and_on_a_cpu_they_share_the_cores():
+    with pytest.raises(CallError, match=r"train.num_processes is 2, but there is 1 GPU .*num_processes to 1 or less"):
+        check_devices(2, num_gpus=1)
+    with pytest.raises(CallError, match=r"train.num_processes is 9, but there are 8 GPUs"):
+        check_devices(9, num_gpus=8)
+    check_devices(2, num_gpus=0)
+    check_devices(8, num_gpus=8)
+
+
+@given(num_items=st.integers(0, 20), count=st.integers(1, 5))
+def test_the_shares_hold_each_item_once_and_differ_by_one_at_most(num_items, count):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(processes, "count_processes", lambda: count)
+        shares = []
+        for rank in range(count):
+            patch.setattr(processes, "find_rank", lambda rank=rank: rank)
+            shares.append([*share(range(num_items))])
+    assert sorted(item for found in shares for item in found) == list(range(num_items))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_each_process_draws_other_random_numbers(monkeypatch):
+    assert find_seed(7) == 7
+    seeds = set()
+    for rank in range(100):
+        monkeypatch.setattr(processes, "find_rank", lambda rank=rank: rank)
+        seeds |= {find_seed(7), find_seed(8)}
+    assert len(seeds) == 200
+    assert max(seeds) < 2**32
