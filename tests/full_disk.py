@@ -60,7 +60,7 @@ def run(job, point=None):
     path.write_text(job.model_dump_json())
     undo = None if point is None else fill_disk(*find_point(point, job))
     try:
-        return worker.main(path)
+        return worker.main(path, rank=0)
     except Exited as ended:
         return ended.args[0]
     finally:

@@ -83,9 +83,10 @@ class Trainings:
         return max((int(path.name[-8:]) for path in self.work.glob("checkpoints/step-*")), default=0)
 
     def wait_for_checkpoint(self):
-        """Wait for one more than there was."""
+        """Wait for one more than there was; gives the id of the process that wrote it."""
         before = self.newest_step()
         wait_for(lambda: self.newest_step() > before)
+        return json.loads((self.work / "progress.json").read_text())["pid"]
 
 
 def find_ranks(caller):

@@ -118,7 +118,7 @@ class _Attempt:
                 self._follow(ranks, display)
             except BaseException:
                 display.say("training: writing a checkpoint before stopping (Ctrl-C again to stop without one)")
-                self._stop(ranks)
+                _stop(ranks, self.mirroring)
                 self.hand_on_rows()
                 raise
             finally:
@@ -155,19 +155,6 @@ class _Attempt:
                 display.say("training: writing a checkpoint before stopping")
                 ranks.terminate()
             ranks.wait(POLL_SECONDS)
-
-    def _stop(self, ranks: Ranks) -> None:
-        """Wait for the checkpoint; a second interruption does not, but a second SIGTERM does."""
-        self.mirroring.note_stop()
-        try:
-            ranks.terminate()
-            with _deaf_to_sigterm():
-                ranks.wait()
-        except BaseException:
-            self.mirroring.close()
-            ranks.kill()
-            ranks.wait()
-            raise
 
     def _say_what_is_trained(self, progress: Progress) -> None:
         if self.has_said_what:
@@ -217,6 +204,20 @@ class _Attempt:
         if self.job.error.exists():
             raise _read_error(self.job.error)
         raise TrainingError(_explain(exit_code, ranks))
+
+
+def _stop(ranks: Ranks, mirroring: Mirroring) -> None:
+    """Wait for the checkpoint; a second interruption does not, but a second SIGTERM does."""
+    mirroring.note_stop()
+    try:
+        ranks.terminate()
+        with _deaf_to_sigterm():
+            ranks.wait()
+    except BaseException:
+        mirroring.close()
+        ranks.kill()
+        ranks.wait()
+        raise
 
 
 def _explain(exit_code: int, ranks: Ranks) -> str:

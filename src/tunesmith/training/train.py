@@ -11,7 +11,7 @@ from typing import Any
 from tunesmith.data.sources import DataConfig
 from tunesmith.data.split_config import SplitConfig
 from tunesmith.kinds import Examples, find_kind, kind_module
-from tunesmith.modeling.base import ModelConfig, adapter_libraries, find_base
+from tunesmith.modeling.base import Base, ModelConfig, adapter_libraries, find_base
 from tunesmith.modeling.memory import check_targets
 from tunesmith.modeling.quantize import check_installed
 from tunesmith.store.derivation import Derivation, compose_ingredients
@@ -79,13 +79,7 @@ def derive_train(
         UserError: A step takes more examples than there are, as far as these are known.
     """
     base = find_base(model)
-    if model.lora is not None:
-        check_targets(base.folder, model.lora)
-    if model.quantization is not None:
-        check_installed()
-    num_examples = features.facts.get("num_examples")
-    if num_examples is not None and train.validation_steps is None:
-        check_schedule(train, num_examples["train"])
+    _check(base, features, model, train)
     asked, code = _describe_stream(stream, train)
     engine = f"tunesmith.training.{train.engine}"
     packing = (PACKING,) if may_pack(train, has_padding=find_kind(examples).CUTS_TEXTS) else ()
@@ -107,10 +101,7 @@ def derive_train(
         with hold(work) as lock:
             made_meanwhile = store.status(derivation).ref
             if made_meanwhile is not None:
-                shutil.copytree(
-                    made_meanwhile.folder, aside, ignore=shutil.ignore_patterns(MANIFEST), dirs_exist_ok=True
-                )
-                return made_meanwhile.facts
+                return _copy(made_meanwhile, aside)
             job = _describe_job(work, features, examples, model, train, base.folder, stream)
             if start is not None:
                 job = begin_at(job, start)
@@ -158,6 +149,22 @@ def train(
     ref = store.ensure(derivation)
     store.discard_work(derivation.kind, derivation.key)
     return ref
+
+
+def _check(base: Base, features: Ref, model: ModelConfig, train: TrainConfig) -> None:
+    """Refuse what would fail only when the training process has begun."""
+    if model.lora is not None:
+        check_targets(base.folder, model.lora)
+    if model.quantization is not None:
+        check_installed()
+    num_examples = features.facts.get("num_examples")
+    if num_examples is not None and train.validation_steps is None:
+        check_schedule(train, num_examples["train"])
+
+
+def _copy(made: Ref, aside: Path) -> Facts:
+    shutil.copytree(made.folder, aside, ignore=shutil.ignore_patterns(MANIFEST), dirs_exist_ok=True)
+    return made.facts
 
 
 def _open_mirror(store: FolderStore, derivation: Derivation, work: Path) -> CheckpointMirror | None:

@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 
+from tiny_models import copy_without_dropout
 from tunesmith.errors import CallError
 from tunesmith.store.sealed import read_manifest
 from tunesmith.training import prepared
@@ -33,12 +34,18 @@ def losses(job):
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("engine", ["loop", "trainer"])
-def test_a_compiled_training_is_the_same_one_however_it_was_killed(engine, tmp_path, make_job, train_here, monkeypatch):
+@pytest.mark.parametrize(("engine", "has_dropout"), [("loop", False), ("trainer", True)])
+def test_a_compiled_training_is_the_same_one_however_it_was_killed(
+    engine, has_dropout, tmp_path, make_job, train_here, monkeypatch, bert
+):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
-    options = {"engine": engine, "precision": "fp32", "max_steps": 9, "num_epochs": 1}
-    plain = make_job(tmp_path / "plain", **options)
-    whole, killed = (make_job(tmp_path / name, **options, compile=True) for name in ("whole", "killed"))
+    base = bert if has_dropout else copy_without_dropout(bert, tmp_path / "base")
+
+    def make(name, **options):
+        options |= {"engine": engine, "precision": "fp32", "max_steps": 9, "num_epochs": 1}
+        return make_job(tmp_path / name, **options).model_copy(update={"base": base})
+
+    plain, whole, killed = make("plain"), make("whole", compile=True), make("killed", compile=True)
     graphs = []
     monkeypatch.setattr(
         prepared, "_compile", lambda model: model.compile(dynamic=True, backend=_counting_inductor(graphs))
@@ -52,7 +59,8 @@ def test_a_compiled_training_is_the_same_one_however_it_was_killed(engine, tmp_p
     torch._dynamo.reset()
     train_here(killed)
     assert graphs
-    assert losses(whole) == pytest.approx(losses(plain), abs=1e-4)
+    if not has_dropout:  # its random numbers are others when it is compiled
+        assert losses(whole) == pytest.approx(losses(plain), abs=1e-4)
     sums = [read_manifest(job.result).header["facts"]["weights_sha256"] for job in (whole, killed)]
     assert sums[0] == sums[1]
 

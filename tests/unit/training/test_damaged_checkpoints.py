@@ -14,8 +14,8 @@ from tunesmith.training.reporter import Reporter
 OPTIONS = {"max_steps": 10, "save_steps": 4, "num_epochs": 1}
 
 SEALED = {
-    ("loop", False): {"weights.safetensors", "optimizer.pt", "scheduler.pt", "randomness.pt"},
-    ("loop", True): {"weights.safetensors", "optimizer.pt", "scheduler.pt", "randomness.pt"},
+    ("loop", False): {"weights.safetensors", "optimizer.pt", "scheduler.pt", "randomness-0.pt"},
+    ("loop", True): {"weights.safetensors", "optimizer.pt", "scheduler.pt", "randomness-0.pt"},
     ("trainer", False): {"model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"},
     ("trainer", True): {"adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth"},
 }

@@ -11,6 +11,8 @@ import threading
 import pytest
 
 from tunesmith.training.launcher import _stop
+from tunesmith.training.mirroring import Mirroring
+from tunesmith.training.ranks import Ranks
 
 SLOW_TO_STOP = """
 import signal, sys, time
@@ -37,14 +39,14 @@ def signal_in(seconds, number):
     return timer
 
 
-def test_a_second_sigterm_does_not_cost_the_checkpoint(process):
+def test_a_second_sigterm_does_not_cost_the_checkpoint(process, tmp_path):
     def stop(number, frame):
         raise SystemExit("as Prefect does")
 
     before = signal.signal(signal.SIGTERM, stop)
     try:
         timer = signal_in(0.3, signal.SIGTERM)
-        _stop(process)
+        _stop(Ranks([process], [tmp_path / "log"]), Mirroring(None))
         timer.join()
         assert signal.getsignal(signal.SIGTERM) is stop
     finally:
@@ -52,9 +54,9 @@ def test_a_second_sigterm_does_not_cost_the_checkpoint(process):
     assert process.returncode == 3
 
 
-def test_a_second_ctrl_c_does(process):
+def test_a_second_ctrl_c_does(process, tmp_path):
     timer = signal_in(0.3, signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        _stop(process)
+        _stop(Ranks([process], [tmp_path / "log"]), Mirroring(None))
     timer.join()
     assert process.returncode == -signal.SIGKILL
