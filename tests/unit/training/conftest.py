@@ -22,6 +22,7 @@ from tunesmith.training.config import TrainConfig
 from tunesmith.training.job import Job
 from tunesmith.training.launcher import launch
 from tunesmith.training.lock import hold
+from tunesmith.training.mirroring import Mirroring
 from tunesmith.training.observer import GuardedObserver
 from tunesmith.training.reporter import Reporter
 
@@ -108,6 +109,6 @@ def train_in_processes() -> Callable[[Job], Path]:
 
     def train(job: Job) -> Path:
         with hold(job.work) as lock:
-            return launch(job, lock, "a key", GuardedObserver(None), {})
+            return launch(job, lock, "a key", GuardedObserver(None), {}, Mirroring(None))
 
     return train

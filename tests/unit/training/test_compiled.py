@@ -42,7 +42,7 @@ def test_a_compiled_training_is_the_same_one_however_it_was_killed(
     base = bert if has_dropout else copy_without_dropout(bert, tmp_path / "base")
 
     def make(name, **options):
-        options |= {"engine": engine, "precision": "fp32", "max_steps": 9, "num_epochs": 1}
+        options |= {"engine": engine, "precision": "fp32", "batching": "grouped", "max_steps": 9, "num_epochs": 1}
         return make_job(tmp_path / name, **options).model_copy(update={"base": base})
 
     plain, whole, killed = make("plain"), make("whole", compile=True), make("killed", compile=True)

@@ -26,7 +26,7 @@ POINTS = ("error", "weights", "row", "optimizer", "progress", "manifest", "resul
 def test_whatever_does_not_fit_ends_the_training_with_a_code_and_leaves_the_older_checkpoint_whole(
     engine, tmp_path, make_job, train_here
 ):
-    options = {"engine": engine, "logging_steps": 1, "save_steps": 2, "num_epochs": 3}
+    options = {"engine": engine, "logging_steps": 1, "save_steps": 2, "num_epochs": 3, "precision": "fp32"}
     whole = make_job(tmp_path / "whole", **options)
     train_here(whole)
     job = make_job(tmp_path / "full", **options)

@@ -33,20 +33,27 @@ def process():
         process.kill()
 
 
+@pytest.fixture
+def ranks(process, tmp_path):
+    log = tmp_path / "log"
+    log.touch()
+    return Ranks([process], [log])
+
+
 def signal_in(seconds, number):
     timer = threading.Timer(seconds, os.kill, (os.getpid(), number))
     timer.start()
     return timer
 
 
-def test_a_second_sigterm_does_not_cost_the_checkpoint(process, tmp_path):
+def test_a_second_sigterm_does_not_cost_the_checkpoint(process, ranks):
     def stop(number, frame):
         raise SystemExit("as Prefect does")
 
     before = signal.signal(signal.SIGTERM, stop)
     try:
         timer = signal_in(0.3, signal.SIGTERM)
-        _stop(Ranks([process], [tmp_path / "log"]), Mirroring(None))
+        _stop(ranks, Mirroring(None))
         timer.join()
         assert signal.getsignal(signal.SIGTERM) is stop
     finally:
@@ -54,9 +61,9 @@ def test_a_second_sigterm_does_not_cost_the_checkpoint(process, tmp_path):
     assert process.returncode == 3
 
 
-def test_a_second_ctrl_c_does(process, tmp_path):
+def test_a_second_ctrl_c_does(process, ranks):
     timer = signal_in(0.3, signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        _stop(Ranks([process], [tmp_path / "log"]), Mirroring(None))
+        _stop(ranks, Mirroring(None))
     timer.join()
     assert process.returncode == -signal.SIGKILL
