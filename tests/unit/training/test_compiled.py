@@ -34,7 +34,9 @@ def losses(job):
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(("engine", "has_dropout"), [("loop", False), ("trainer", True)])
+@pytest.mark.parametrize(
+    ("engine", "has_dropout"), [("loop", False), pytest.param("trainer", True, marks=pytest.mark.slow)]
+)
 def test_a_compiled_training_is_the_same_one_however_it_was_killed(
     engine, has_dropout, tmp_path, make_job, train_here, monkeypatch, bert
 ):
