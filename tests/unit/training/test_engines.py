@@ -78,7 +78,7 @@ def step_of(folder):
         pytest.param({"generation": True}, id="generation"),
         pytest.param({"lora": True, "quantization": "nf4"}, id="qlora"),
         pytest.param(
-            {"lora": True, "quantization": "nf4", "generation": True, "precision": "bf16", "packing": True},
+            {"lora": True, "quantization": "nf4", "generation": True, "precision": "bf16", "batching": "packed"},
             id="qlora, bf16, packed",
         ),
         pytest.param({"lora": True, "generation": True, "gradient_accumulation_steps": 2}, id="accumulation"),
@@ -167,7 +167,7 @@ def test_every_option_has_an_effect(engine, tmp_path, make_job, train_here):
         "num_epochs": 1,
         "per_device_train_batch_size": 5,
         "gradient_accumulation_steps": 2,
-        "num_processes": 2,  # here it does the parts of both
+        "num_processes": 3,  # here it does the parts of all
         "max_micro_batch_tokens": 12,
         "learning_rate": 2e-3,
         "weight_decay": 0.5,
