@@ -17,9 +17,9 @@ from tunesmith.modeling.base import LoraConfig
 from tunesmith.training import worker
 from tunesmith.training.checkpoints import Checkpoints
 from tunesmith.training.job import Job
+from tunesmith.training.state import WEIGHTS
 from tunesmith.training.trained import weights_sha256
 
-WEIGHTS = {"loop": "weights.safetensors", "trainer": "model.safetensors"}
 SAVE = {"loop": "tunesmith.training.loop:_Loop._save", "trainer": "transformers:Trainer._save_checkpoint"}
 
 
@@ -43,7 +43,7 @@ def find_point(name, job):
         "row": ("tunesmith.training.spool:Spool.append", lambda: spool.stat().st_size + 10),
         "progress": ("tunesmith.training.reporter:Reporter._write", lambda: 0),
         "weights": (SAVE[job.train.engine], lambda: 20_000),
-        "optimizer": (SAVE[job.train.engine], lambda: (newest / WEIGHTS[job.train.engine]).stat().st_size + 100),
+        "optimizer": (SAVE[job.train.engine], lambda: (newest / WEIGHTS.format(0)).stat().st_size + 100),
         "manifest": ("tunesmith.training.checkpoints:seal", lambda: 0),
         "result": ("tunesmith.training.trained:save_result", lambda: 20_000),
         "error": ("tunesmith.training.worker:write_json_atomically", lambda: 0),

@@ -81,7 +81,7 @@ class Plan(BaseModel):
     stream: str | None = None
     """How much a stream holds, and how often the steps go through it."""
     training_bytes: int
-    """Weights, gradients and optimizer state; activations come on top."""
+    """Weights, gradients and optimizer state of one process; activations come on top."""
 
 
 class _Planner:
@@ -171,7 +171,8 @@ def plan(recipe: Recipe, record: RecipeRecord) -> Plan:
             recipe.model.lora,
             STATE_BYTES[recipe.train.optimizer],
             recipe.model.quantization,
-        ),
+        )
+        // (recipe.train.num_processes if recipe.train.fsdp else 1),
     )
 
 

@@ -124,11 +124,12 @@ def find_conflicts(recipe: object) -> list[tuple[Place, str]]:
     kind = section_of(recipe, "examples").get("kind")
     examples = _find_examples(kind)
     if examples is None:
-        return find_streaming_conflicts(recipe, needs_labels=False)
+        return [*_find_fsdp_conflict(recipe), *find_streaming_conflicts(recipe, needs_labels=False)]
     module = import_module(examples.__module__)
     return [
         *_find_metric_conflict(section_of(recipe, "evaluate").get("primary_metric"), kind, list(module.METRICS)),
         *_find_overflow_conflict(section_of(recipe, "tokenize"), kind, cuts_texts=module.CUTS_TEXTS),
+        *_find_fsdp_conflict(recipe),
         *_find_batching_conflict(section_of(recipe, "train"), kind, has_padding=module.CUTS_TEXTS),
         *_find_weights_conflict(recipe, kind, has_labels="labels" in examples.model_fields),
         *find_streaming_conflicts(recipe, needs_labels="labels" in examples.model_fields),
@@ -156,6 +157,12 @@ def _find_batching_conflict(train: Mapping[str, Any], kind: object, *, has_paddi
     if has_padding or asked not in ("packed", "grouped"):
         return []
     return [(("train", "batching"), f"{asked} has no effect on {kind}, whose examples are equally long; remove it")]
+
+
+def _find_fsdp_conflict(recipe: object) -> list[tuple[Place, str]]:
+    if section_of(recipe, "train").get("fsdp") is not True or not section_of(recipe, "model").get("quantization"):
+        return []
+    return [(("train", "fsdp"), "does not go with model.quantization: bits are not shared out; remove one of them")]
 
 
 def _find_weights_conflict(recipe: object, kind: object, *, has_labels: bool) -> list[tuple[Place, str]]:

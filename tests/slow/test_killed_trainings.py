@@ -41,14 +41,15 @@ def test_a_training_that_is_killed_thirty_times_ends_with_the_same_weights_and_e
     assert_unharmed(chaos, whole, kills)
 
 
+@pytest.mark.parametrize("fsdp", [False, True], ids=["whole", "fsdp"])
 @pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
 @pytest.mark.parametrize("engine", ["loop", "trainer"])
-def test_three_processes_that_are_killed_in_every_way_end_with_the_same_weights(engine, lora, tmp_path):
+def test_three_processes_that_are_killed_in_every_way_end_with_the_same_weights(engine, lora, fsdp, tmp_path):
     base = make_bert(tmp_path / "bert", [f"w{number}" for number in range(60)])
     (tmp_path / "features").mkdir()
     features = write_features(tmp_path / "features", base, labels=("bad", "good"))
     # As many steps as one process takes in 5 epochs, with more validations and checkpoints among them.
-    options = {"lora": lora, "engine": engine, "num_processes": 3, "num_epochs": 15}
+    options = {"lora": lora, "engine": engine, "num_processes": 3, "num_epochs": 15, "fsdp": fsdp}
     whole = Trainings(tmp_path / "whole", features, base, **options).here()
     trainings = Trainings(tmp_path / "killed", features, base, **options)
     kill_in_every_way(trainings)

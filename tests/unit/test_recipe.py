@@ -482,6 +482,8 @@ def test_quantized_weights_without_an_adapter_are_refused_at_their_line(mistakes
     ]
     (together,) = mistakes(GOOD + "  lora: {}\n  quantization: nf4\n  start: champion\n")
     assert together.startswith("11: model.quantization: does not go with start: champion")
+    (sharded,) = mistakes(GOOD + "  lora: {}\n  quantization: nf4\ntrain: {fsdp: true, num_processes: 2}\n")
+    assert sharded.startswith("12: train.fsdp: does not go with model.quantization")
     (unknown,) = mistakes(GOOD + "  lora: {}\n  quantization: nf5\n")
     assert unknown.startswith("11: model.quantization: ")
     assert "nf4" in unknown

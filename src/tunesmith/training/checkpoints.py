@@ -10,8 +10,7 @@ from __future__ import annotations
 import logging
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,17 +104,14 @@ class Checkpoints:
             )
         return folder
 
-    @contextmanager
-    def write(self, position: Position, spool: Path, *, engine_folder: Path | None = None) -> Iterator[Path]:
-        """Write a checkpoint aside; it is sealed and made visible when the block ends.
+    def publish(self, folder: Path, position: Position, spool: Path) -> None:
+        """Make a checkpoint of a folder that the engine has written, and delete those that are needed no longer.
 
         Args:
+            folder: Not yet visible: see `aside`.
             position: Where the training stands.
             spool: The rows so far.
-            engine_folder: A folder that the engine already wrote; else the block fills the new one that it is given.
         """
-        folder = engine_folder or self.new_aside()
-        yield folder
         (folder / POSITION).write_text(position.model_dump_json(indent=1), encoding="utf-8")
         shutil.copyfile(spool, folder / SPOOL)
         seal(folder, {"step": position.step})
@@ -138,10 +134,11 @@ class Checkpoints:
         folder.mkdir(parents=True)
         return folder
 
-    def place_aside(self, name: str) -> Path:
-        """Where a process puts what it has for the checkpoint that the first one writes."""
-        self._aside.mkdir(parents=True, exist_ok=True)
-        return self._aside / name
+    def aside(self, step: int) -> Path:
+        """The folder that all processes fill with what they have for the checkpoint of a step."""
+        folder = self._aside / f"step-{step:08d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     def _find_damage_of_kept(self, folder: Path) -> str | None:
         kept_step = read_position(folder).kept_step

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from tunesmith.section import NOT_IN_KEY, Section
+from tunesmith.section import NOT_IN_KEY, Section, refuse_at
 
 STATE_BYTES = {"adamw": 8, "adafactor": 0, "sgd": 4}
 """What an optimizer keeps of each trained parameter, in bytes: of Adafactor's rows and columns, nothing to speak of."""
@@ -30,6 +30,9 @@ class TrainConfig(Section):
     `num_processes`."""
     num_processes: Annotated[int, Field(ge=1, le=1024)] = 1
     """Processes that train together, each on a GPU of its own, or where there is none on its part of the cores."""
+    fsdp: bool = False
+    """Whether each process keeps only its share of the weights, the gradients and the optimizer's numbers, for models
+    that one device has no room for. The same result as without, to rounding; more talk between the devices."""
     max_micro_batch_tokens: Annotated[int, Field(ge=1)] | None = None
     """Most tokens that go through the model at once, padding included. A micro-batch with more is computed in parts,
     which takes less memory and gives the same gradient; where memory runs out, this comes down by itself."""
@@ -83,6 +86,18 @@ class TrainConfig(Section):
     def _compiles_or_packs(self) -> Self:
         if self.compile and self.batching == "packed":
             raise ValueError("compile and batching: packed do not go together: a pack has another shape each step")
+        return self
+
+    @model_validator(mode="after")
+    def _shards_what_can_be_sharded(self) -> Self:
+        mistakes = {
+            "has no effect on a single process: raise num_processes, or remove it": self.num_processes == 1,
+            "does not go with compile: remove one of them": self.compile,
+            "does not go with adafactor, which needs whole matrices: use adamw or sgd": self.optimizer == "adafactor",
+        }
+        found = [text for text, is_made in mistakes.items() if is_made]
+        if self.fsdp and found:
+            refuse_at(type(self), {"fsdp": "; ".join(found)})
         return self
 
     @model_validator(mode="after")

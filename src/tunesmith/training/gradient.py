@@ -11,7 +11,7 @@ from torch import Tensor
 from tunesmith.errors import TrainingError
 from tunesmith.training.loss import Batch, Loss
 from tunesmith.training.prepared import Step
-from tunesmith.training.processes import add_up, add_up_gradients, find_least
+from tunesmith.training.processes import add_up, add_up_gradients, find_greatest, find_least
 
 
 class GradientSum:
@@ -26,12 +26,20 @@ class GradientSum:
         device: Where the model is.
         max_tokens: Most tokens that go through the model at once, padding included; None: whatever a micro-batch has.
         on_limit: Is told the new `max_tokens` when the memory ran out.
+        is_sharded: Whether the processes talk to each other in every pass, because none has the whole model. So they
+            make equally many, and none can begin again.
     """
 
     def __init__(
-        self, loss: Loss, device: torch.device, max_tokens: int | None, on_limit: Callable[[int], None]
+        self,
+        loss: Loss,
+        device: torch.device,
+        max_tokens: int | None,
+        on_limit: Callable[[int], None],
+        *,
+        is_sharded: bool = False,
     ) -> None:
-        self._loss, self._device, self._on_limit = loss, device, on_limit
+        self._loss, self._device, self._on_limit, self._is_sharded = loss, device, on_limit, is_sharded
         self.max_tokens = max_tokens
 
     def add(self, model: Any, step: Step) -> Tensor:
@@ -41,12 +49,14 @@ class GradientSum:
             The loss, a scalar on the device.
 
         Raises:
-            TrainingError: Not even a single example fits into the memory.
+            TrainingError: Not even a single example fits into the memory; or a micro-batch does not, and the model is
+                sharded.
         """
         weights = [float(self._loss.weigh(batch)) for batch in step.batches]
         whole = add_up(torch.tensor(sum(weights), dtype=torch.float64))
         loss = self._compute_in_parts(model, step, whole)
-        add_up_gradients([parameter for parameter in model.parameters() if parameter.requires_grad])
+        if not self._is_sharded:
+            add_up_gradients([parameter for parameter in model.parameters() if parameter.requires_grad])
         return add_up(loss)
 
     def agree_on_limit(self) -> int | None:
@@ -71,21 +81,38 @@ class GradientSum:
 
     def _compute(self, model: Any, step: Step, whole: Tensor) -> Tensor:
         parts = [part for batch in step.batches for part in split_batch(batch, self.max_tokens)]
-        losses = [torch.zeros((), device=self._device)]
-        for part in parts:
-            try:
-                inputs = {name: values.to(self._device, non_blocking=True) for name, values in part.items()}
-                # The mean over the step's targets, not over each part's: the gradient does not depend on the cuts.
-                loss = self._loss.compute(model, inputs) * (self._loss.weigh(part) / whole)
-                loss.backward()  # type: ignore[no-untyped-call]  # torch's own
-            except RuntimeError as error:
-                if not is_out_of_memory(error):
-                    raise
-                raise _OutOfMemoryError(part) from None
-            losses.append(loss.detach().float())  # as that of a process that has none
-        return torch.stack(losses).sum()
+        num_passes = find_greatest(len(parts)) if self._is_sharded else len(parts)
+        # The mean over the step's targets, not over each part's: the gradient does not depend on the cuts.
+        losses = [self._pass(model, part, self._loss.weigh(part) / whole) for part in parts]
+        self._keep_up(model, step, num_passes - len(parts))
+        return torch.stack([torch.zeros((), device=self._device), *losses]).sum()
+
+    def _pass(self, model: Any, part: Batch, weight: Tensor | float) -> Tensor:
+        try:
+            inputs = {name: values.to(self._device, non_blocking=True) for name, values in part.items()}
+            loss = self._loss.compute(model, inputs) * weight
+            loss.backward()  # type: ignore[no-untyped-call]  # torch's own
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise _OutOfMemoryError(part) from None
+        return loss.detach().float()  # as that of a process that has none
+
+    def _keep_up(self, model: Any, step: Step, num_passes: int) -> None:
+        """Go through the model as often as the others still do, and leave the random numbers as they were."""
+        randomness = _get_randomness(self._device)
+        for _ in range(num_passes):
+            assert step.stand_in is not None
+            self._pass(model, step.stand_in, 0.0)
+            _set_randomness(self._device, randomness)
 
     def _lower_limit(self, error: _OutOfMemoryError) -> None:
+        if self._is_sharded and error.num_rows > 1:
+            raise TrainingError(
+                f"{error.num_tokens:,} tokens at once do not fit into the memory of {self._device}; with train.fsdp a "
+                f"step cannot begin again. Set train.max_micro_batch_tokens to {error.num_tokens // 2} or less; the "
+                "effective batch size stays."
+            )
         if error.num_rows == 1:
             raise TrainingError(
                 f"a single example of {error.num_tokens:,} tokens does not fit into the memory of {self._device}. "

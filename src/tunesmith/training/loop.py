@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator, PartialState
-from safetensors.torch import load_file, save_file
 from torch.optim.lr_scheduler import LambdaLR
 
 from tunesmith.errors import Preempted
@@ -20,14 +18,15 @@ from tunesmith.training.meter import LossMeter, metered
 from tunesmith.training.optimizer import build_optimizer
 from tunesmith.training.precision import Precision, choose_precision
 from tunesmith.training.prepared import Prepared, Step, prepare, seed_everything
-from tunesmith.training.processes import count_processes, find_rank, is_true_anywhere, wait_for_all
+from tunesmith.training.processes import find_rank, is_true_anywhere, wait_for_all
 from tunesmith.training.randomness import load_randomness, save_randomness
 from tunesmith.training.reporter import Progress, Reporter
 from tunesmith.training.rows import epoch_row, step_row
-from tunesmith.training.trained import Trained
+from tunesmith.training.shards import put_together
+from tunesmith.training.state import load_optimizer, load_weights, save_state
+from tunesmith.training.trained import Trained, find_whole_model
 from tunesmith.training.validation import compute_validation_loss
 
-WEIGHTS, OPTIMIZER, SCHEDULER = "weights.safetensors", "optimizer.pt", "scheduler.pt"
 RANDOMNESS = "randomness-{}.pt"
 """That of each process."""
 
@@ -62,7 +61,11 @@ class _Loop:
         self.optimizer = self.accelerator.prepare(optimizer)
         self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.gradient = GradientSum(
-            prepared.loss, self.device, self.config.max_micro_batch_tokens, reporter.limit_micro_batches
+            prepared.loss,
+            self.device,
+            self.config.max_micro_batch_tokens,
+            reporter.limit_micro_batches,
+            is_sharded=self.config.fsdp,
         )
         self.scheduler = LambdaLR(optimizer, self.schedule.learning_rate_factor)
         self.checkpoints = Checkpoints(job.work)
@@ -111,10 +114,9 @@ class _Loop:
         self.prepared.close()
         kept_step = self.best.step_to_keep(self.config)
         if kept_step not in (None, self.step):
-            self._load_weights(self.checkpoints.find_step(kept_step))
-        model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+            load_weights(self.checkpoints.find_step(kept_step), self.prepared.model)
         return Trained(
-            model,
+            find_whole_model(self.job, self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)),
             seconds=self.seconds_before + self.reporter.seconds,
             best=self.best,
             padding_fraction=self.meter.padding_fraction,
@@ -123,7 +125,7 @@ class _Loop:
 
     def _take_step(self, step: Step) -> None:
         loss = self.gradient.add(self.model, step)
-        grad_norm = self.accelerator.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
+        grad_norm = put_together(self.accelerator.clip_grad_norm_(self.parameters, self.config.max_grad_norm))
         learning_rate = float(self.scheduler.get_last_lr()[0])
         self.optimizer.step()
         self.scheduler.step()
@@ -169,30 +171,17 @@ class _Loop:
             max_micro_batch_tokens=self.gradient.agree_on_limit(),
             kept_step=self.best.step_to_keep(self.config),
         )
-        save_randomness(self.checkpoints.place_aside(RANDOMNESS.format(find_rank())))
+        folder = self.checkpoints.aside(self.step)
+        save_randomness(folder / RANDOMNESS.format(find_rank()))
+        save_state(folder, self.prepared.model, self.optimizer, self.scheduler)
         wait_for_all()
         if find_rank() == 0:
-            self._write(position)
+            self.checkpoints.publish(folder, position, self.job.spool)
         self.reporter.enter("training")
 
-    def _write(self, position: Position) -> None:
-        with self.checkpoints.write(position, self.job.spool) as folder:
-            save_file(_changing_tensors(self.prepared.model), folder / WEIGHTS)
-            torch.save(self.optimizer.state_dict(), folder / OPTIMIZER)
-            torch.save(self.scheduler.state_dict(), folder / SCHEDULER)
-            for name in map(RANDOMNESS.format, range(count_processes())):
-                self.checkpoints.place_aside(name).rename(folder / name)
-
-    def _load_weights(self, folder: Path) -> None:
-        saved = load_file(folder / WEIGHTS)
-        with torch.no_grad():
-            for name, tensor in _changing_tensors(self.prepared.model).items():
-                tensor.copy_(saved[name])
-
     def _restore(self, folder: Path) -> None:
-        self._load_weights(folder)
-        self.optimizer.load_state_dict(torch.load(folder / OPTIMIZER, map_location=self.device, weights_only=True))
-        self.scheduler.load_state_dict(torch.load(folder / SCHEDULER, weights_only=True))
+        load_weights(folder, self.prepared.model)
+        load_optimizer(folder, self.prepared.model, self.optimizer, self.scheduler)
         load_randomness(folder / RANDOMNESS.format(find_rank()))
         position = read_position(folder)
         self.step, self.num_validated_epochs = position.step, position.num_validated_epochs
@@ -202,9 +191,3 @@ class _Loop:
         self.seconds_before = position.seconds
         self.meter.restore(position.meter)
         self.gradient.max_tokens = position.max_micro_batch_tokens
-
-
-def _changing_tensors(model: Any) -> dict[str, torch.Tensor]:
-    """What training changes: the trainable weights, each once however often it is used, and the buffers."""
-    weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-    return {name: tensor.detach() for name, tensor in [*weights.items(), *model.named_buffers()]}

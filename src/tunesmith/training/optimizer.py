@@ -27,4 +27,5 @@ def build_optimizer(model: Any, config: TrainConfig) -> Optimizer:
         case "adafactor":
             return Adafactor(groups, config.learning_rate)
         case "sgd":
-            return SGD(groups, config.learning_rate, momentum=MOMENTUM, nesterov=True, fused=True)
+            is_fused = not config.fsdp  # torch's fused SGD knows no sharded weights
+            return SGD(groups, config.learning_rate, momentum=MOMENTUM, nesterov=True, fused=is_fused)

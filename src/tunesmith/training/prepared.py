@@ -27,6 +27,7 @@ from tunesmith.training.loss import Loss, find_class_weights
 from tunesmith.training.precision import choose_precision
 from tunesmith.training.processes import find_seed, share
 from tunesmith.training.schedule import Schedule
+from tunesmith.training.shards import shard_model
 
 if TYPE_CHECKING:
     from tunesmith.features.batching import Collator
@@ -44,6 +45,8 @@ class Step(NamedTuple):
         num_computed_tokens: The same, with the padding that goes through the model's layers.
         epoch: How many epochs are done behind it.
         place: Where a stream stands behind it.
+        stand_in: What a process goes through the model with, where others have more to do and it must keep up; it
+            counts nothing.
     """
 
     batches: Sequence[Batch]
@@ -52,6 +55,7 @@ class Step(NamedTuple):
     num_computed_tokens: int
     epoch: float
     place: dict[str, Any] | None = None
+    stand_in: Batch | None = None
 
 
 class StreamedBatch(NamedTuple):
@@ -138,6 +142,7 @@ class Prepared:
     ) -> Step:
         """A step of which `parts` are the micro-batches of all processes."""
         lengths = [features.lengths[rows] for features, rows in parts]
+        first, some = parts[0]
         return Step(
             batches=[self.collate(features.take(rows)) for features, rows in share(parts)],
             num_examples=sum(len(rows) for _, rows in parts),
@@ -145,6 +150,7 @@ class Prepared:
             num_computed_tokens=sum(self._count_computed(tokens) for tokens in lengths),
             epoch=epoch,
             place=place,
+            stand_in=self.collate(first.take(some[:1])) if self.schedule.config.fsdp else None,
         )
 
     def _count_computed(self, lengths: np.ndarray[Any, Any]) -> int:
@@ -159,15 +165,7 @@ def prepare(job: Job) -> Prepared:
         CallError: There is no compiler.
     """
     train, validation = (Features(read_split(job.features, split)) for split in ("train", "validation"))
-    model = build_model(
-        job.base,
-        job.examples,
-        job.labels,
-        job.lora,
-        job.train.seed,
-        adapter=job.adapter,
-        quantization=job.quantization,
-    )
+    model = build(job)
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     if accelerator is None and not job.train.compile:
         use_fast_dropout(model)  # a compiler fuses torch's own
@@ -178,6 +176,8 @@ def prepare(job: Job) -> Prepared:
         compute_in(model, torch.bfloat16 if precision == "bf16" else torch.float32)
     if job.train.compile:
         _compile(model)
+    if job.train.fsdp:
+        shard_model(model, accelerator or torch.device("cpu"))
     return Prepared(
         model=model,
         train=train,
@@ -187,6 +187,19 @@ def prepare(job: Job) -> Prepared:
         schedule=Schedule(job.train, train.lengths, groups=batching.way == "grouped"),
         loss=Loss(job.train, _find_class_weights(job, train)),
         stream=_open_stream(job, groups=batching.way == "grouped"),
+    )
+
+
+def build(job: Job) -> Any:
+    """The model that a job begins with, whole and on the CPU."""
+    return build_model(
+        job.base,
+        job.examples,
+        job.labels,
+        job.lora,
+        job.train.seed,
+        adapter=job.adapter,
+        quantization=job.quantization,
     )
 
 

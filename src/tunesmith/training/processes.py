@@ -117,6 +117,11 @@ def find_least(number: int) -> int:
     return int(least)
 
 
+def find_greatest(number: int) -> int:
+    """The highest of the numbers that the processes have."""
+    return -find_least(-number)
+
+
 def wait_for_all() -> None:
     """Go on when every process has come to this point."""
     add_up(torch.zeros(()))

@@ -16,8 +16,12 @@ from tunesmith.store.sealed import publish, seal
 from tunesmith.training.best import Best
 from tunesmith.training.checkpoints import Checkpoints
 from tunesmith.training.job import Job
+from tunesmith.training.prepared import build
+from tunesmith.training.processes import find_rank
 from tunesmith.training.reporter import Progress
+from tunesmith.training.shards import is_sharded, put_together
 from tunesmith.training.spool import SpoolReader
+from tunesmith.training.state import changing_tensors
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,19 @@ class Trained:
     best: Best
     padding_fraction: float
     max_micro_batch_tokens: int | None
+
+
+def find_whole_model(job: Job, model: Any) -> Any:
+    """A trained model with all of its weights; of a sharded one, in the first process, on the CPU."""
+    if not is_sharded(model):
+        return model
+    whole = build(job) if find_rank() == 0 else None
+    places = {} if whole is None else changing_tensors(whole)
+    for name, tensor in changing_tensors(model).items():
+        values = put_together(tensor)  # one at a time: a device may have no room for all
+        if whole is not None:
+            places[name].copy_(values)
+    return whole
 
 
 def save_result(job: Job, trained: Trained, progress: Progress) -> None:
@@ -93,6 +110,7 @@ def _find_facts(job: Job, trained: Trained, progress: Progress) -> dict[str, Any
         "precision": progress.precision,
         "device": progress.device,
         "num_processes": job.train.num_processes,
+        "fsdp": job.train.fsdp,
     }
 
 

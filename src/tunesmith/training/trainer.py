@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader, IterableDataset
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -23,7 +25,9 @@ from tunesmith.training.processes import find_rank, find_seed, is_true_anywhere,
 from tunesmith.training.reporter import Progress, Reporter
 from tunesmith.training.rows import epoch_row, step_row
 from tunesmith.training.schedule import Schedule
-from tunesmith.training.trained import Trained
+from tunesmith.training.shards import put_together
+from tunesmith.training.state import load_optimizer, load_weights, save_state
+from tunesmith.training.trained import Trained, find_whole_model
 from tunesmith.training.validation import compute_validation_loss
 
 TRAINER_FOLDER = "aside/trainer"
@@ -44,7 +48,7 @@ def run(job: Job, reporter: Reporter) -> Trained:
     position = Position() if job.checkpoint is None else read_position(job.checkpoint)
     prepared.resume(position.stream)
     limit = job.train.max_micro_batch_tokens if job.checkpoint is None else position.max_micro_batch_tokens
-    gradient = GradientSum(prepared.loss, device, limit, reporter.limit_micro_batches)
+    gradient = GradientSum(prepared.loss, device, limit, reporter.limit_micro_batches, is_sharded=job.train.fsdp)
     bookkeeping = _Bookkeeping(job, prepared.schedule, reporter, position, gradient)
     arguments = _arguments(job, prepared.schedule, precision, device)
     trainer = _MeteredTrainer(prepared, bookkeeping, gradient, model=prepared.model, args=arguments)
@@ -69,9 +73,8 @@ def run(job: Job, reporter: Reporter) -> Trained:
     kept_step = bookkeeping.best.step_to_keep(job.train)
     if kept_step is not None:
         trainer.load_kept(kept_step)
-    model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     return Trained(
-        model,
+        find_whole_model(job, trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)),
         seconds=bookkeeping.seconds,
         best=bookkeeping.best,
         padding_fraction=bookkeeping.meter.padding_fraction,
@@ -200,8 +203,7 @@ class _Bookkeeping(TrainerCallback):
         wait_for_all()  # each has written the state of its random numbers
         if find_rank() == 0:
             written = self.job.work / TRAINER_FOLDER / f"checkpoint-{state.global_step}"
-            with self.checkpoints.write(position, self.job.spool, engine_folder=written):
-                pass
+            self.checkpoints.publish(written, position, self.job.spool)
         self.reporter.enter("training")
         if is_true_anywhere(self.reporter.should_stop):
             raise Preempted(f"stopped after step {state.global_step}")
@@ -256,8 +258,29 @@ class _MeteredTrainer(Trainer):
     def load_kept(self, step: int) -> None:
         """Go to the model of a step, unless that is where training ended: then nothing was saved."""
         if step != self.state.global_step:
-            self._load_from_checkpoint(str(self._bookkeeping.checkpoints.find_step(step)))
+            load_weights(self._bookkeeping.checkpoints.find_step(step), self.model)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Nothing: the weights are saved beside the optimizer, as the other engine does."""
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        folder = Path(output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_state(folder, self.model, *self._optimization())
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        load_weights(Path(resume_from_checkpoint), self.model)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            load_optimizer(Path(checkpoint), self.model, *self._optimization())
+
+    def _optimization(self) -> tuple[torch.optim.Optimizer, LRScheduler]:
+        assert self.optimizer is not None
+        assert self.lr_scheduler is not None
+        return self.optimizer, self.lr_scheduler
 
     def _clip_grad_norm(self, model: Any) -> Any:
-        self._bookkeeping.grad_norm = super()._clip_grad_norm(model)  # type: ignore[no-untyped-call]  # transformers' own
+        grad_norm = super()._clip_grad_norm(model)  # type: ignore[no-untyped-call]  # transformers' own
+        self._bookkeeping.grad_norm = put_together(grad_norm)
         return self._bookkeeping.grad_norm

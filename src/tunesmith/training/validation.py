@@ -12,6 +12,7 @@ from tunesmith.training.loss import IGNORED, find_targets
 from tunesmith.training.prepared import Prepared
 from tunesmith.training.processes import add_up, count_processes, is_true_anywhere, share
 from tunesmith.training.reporter import Reporter
+from tunesmith.training.shards import is_sharded, sharded_again
 
 
 def compute_validation_loss(
@@ -37,15 +38,18 @@ def compute_validation_loss(
     reporter.enter("validating")
     model.eval()
     total, num_targets = 0.0, 0.0
-    with torch.no_grad():
+    with torch.no_grad(), sharded_again(model):
         batches = prepared.validation_batches()
         for start in range(0, len(batches), count_processes()):
             if may_stop and is_true_anywhere(reporter.should_stop):
                 raise Preempted("stopped in the middle of the validation")
-            for rows in share(batches[start : start + count_processes()]):  # one, or none
+            found = batches[start : start + count_processes()]
+            mine = share(found)  # one, or none
+            # A sharded model computes nowhere, unless it does everywhere.
+            for rows in mine or (found[:1] if is_sharded(model) else []):
                 batch = prepared.validation_batch(rows)
                 loss = model(**{name: values.to(device) for name, values in batch.items()}).loss
-                targets = int(find_targets(batch["labels"]).ne(IGNORED).sum())
+                targets = int(find_targets(batch["labels"]).ne(IGNORED).sum()) * len(mine)
                 total += float(loss) * targets
                 num_targets += targets
     model.train()

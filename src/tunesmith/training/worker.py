@@ -15,7 +15,9 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from pathlib import Path
+from typing import NoReturn
 
 from tunesmith.errors import Preempted, TunesmithError
 from tunesmith.store.sealed import write_json_atomically
@@ -80,5 +82,16 @@ def _follow_parent(parent_pid: int, reporter: Reporter) -> None:
     os._exit(Preempted.exit_code)
 
 
+def _exit_with(code: int) -> NoReturn:
+    """End here and now: at its regular end, a process whose sharded model still has its threads would abort."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), int(os.environ.get("RANK", "0"))))
+    try:
+        _exit_with(main(Path(sys.argv[1]), int(os.environ.get("RANK", "0"))))
+    except BaseException:
+        traceback.print_exc()
+        _exit_with(1)

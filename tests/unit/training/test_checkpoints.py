@@ -8,8 +8,10 @@ from tunesmith.training.checkpoints import Checkpoints, Position, read_position
 
 def write(work, step, content=b"weights"):
     (work / "spool").write_text("")
-    with Checkpoints(work).write(Position(step=step, meter={"row_sum": 1 / 3}), work / "spool") as folder:
-        (folder / "weights").write_bytes(content)
+    checkpoints = Checkpoints(work)
+    folder = checkpoints.aside(step)
+    (folder / "weights").write_bytes(content)
+    checkpoints.publish(folder, Position(step=step, meter={"row_sum": 1 / 3}), work / "spool")
 
 
 def names(work):

@@ -34,6 +34,14 @@ def test_every_field_has_a_docstring():
     assert all(field.description for field in TrainConfig.model_fields.values())
 
 
+def test_sharding_needs_several_processes_and_what_can_be_sharded():
+    assert TrainConfig(fsdp=True, num_processes=2, optimizer="sgd").fsdp
+    told = r"no effect on a single process.*not go with compile.*adafactor"
+    with pytest.raises(ValidationError, match=told) as refused:
+        TrainConfig(fsdp=True, compile=True, optimizer="adafactor")
+    assert refused.value.errors()[0]["loc"] == ("fsdp",)
+
+
 def test_a_training_is_compiled_or_packed_and_not_both():
     with pytest.raises(ValidationError, match="compile and batching: packed do not go"):
         TrainConfig(compile=True, batching="packed")

@@ -15,7 +15,10 @@ from safetensors.numpy import load_file
 
 from tunesmith.errors import TrainingError
 from tunesmith.store.sealed import read_manifest
-from tunesmith.training.gradient import split_batch
+from tunesmith.training.config import TrainConfig
+from tunesmith.training.gradient import GradientSum, split_batch
+from tunesmith.training.loss import Loss
+from tunesmith.training.prepared import Step
 from tunesmith.training.reporter import Reporter
 
 ENGINES = pytest.mark.parametrize("engine", ["loop", "trainer"])
@@ -98,6 +101,16 @@ def test_an_example_that_does_not_fit_alone_is_told_with_its_length(
         TrainingError, match=r"a single example of \d+ tokens does not fit .* Lower tokenize.max_length"
     ):
         train_where_memory_ends(engine, job, train_here, monkeypatch, 2)
+
+
+def test_a_sharded_model_s_step_cannot_begin_again_and_says_what_to_set():
+    def run_out(**_batch):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    batch = {name: torch.ones(4, 10, dtype=torch.long) for name in ("input_ids", "attention_mask", "labels")}
+    gradient = GradientSum(Loss(TrainConfig(), None), torch.device("cpu"), None, print, is_sharded=True)
+    with pytest.raises(TrainingError, match=r"40 tokens at once .* with train.fsdp .*max_micro_batch_tokens to 20 or"):
+        gradient.add(run_out, Step([batch], 4, 40, 40, 1.0, stand_in=batch))
 
 
 @ENGINES

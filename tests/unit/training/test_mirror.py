@@ -35,10 +35,11 @@ class Machine:
 
     def save(self, step, kept_step=None, seconds=0.0):
         position = Position(step=step, kept_step=kept_step, best=Best(step=kept_step), seconds=seconds)
-        with self.checkpoints.write(position, self.work / "spool") as folder:
-            (folder / "weights").write_bytes(f"weights of {step}".encode())
-            (folder / "parts").mkdir()
-            (folder / "parts" / "more").write_bytes(b"more")
+        folder = self.checkpoints.aside(step)
+        (folder / "weights").write_bytes(f"weights of {step}".encode())
+        (folder / "parts").mkdir()
+        (folder / "parts" / "more").write_bytes(b"more")
+        self.checkpoints.publish(folder, position, self.work / "spool")
 
     def save_and_upload(self, *steps, **options):
         for step in steps:

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
@@ -14,6 +15,7 @@ from killable_training import Told, Trainings, assert_same, kill_parent, kill_ra
 from tiny_models import copy_without_dropout
 from tunesmith.errors import CallError
 from tunesmith.training import processes
+from tunesmith.training.checkpoints import Checkpoints
 from tunesmith.training.processes import check_devices, find_seed, share
 
 SEVERAL = {"num_processes": 2, "num_epochs": 10}
@@ -48,6 +50,59 @@ def test_two_processes_train_what_one_trains_on_batches_of_twice_the_size(
     assert rows[0][-1]["step"] == 24
     for row, expected in zip(*rows, strict=True):
         assert row["metrics"] == pytest.approx(expected["metrics"], rel=1e-5)
+
+
+def count_weights(checkpoint, rank):
+    weights = load_file(checkpoint / f"weights-{rank}.safetensors")
+    return sum(values.size for name, values in weights.items() if name.endswith(("weight", "bias")))
+
+
+def count_moments(checkpoint, rank):
+    state = torch.load(checkpoint / f"optimizer-{rank}.pt", weights_only=True)["state"]
+    return sum(value.numel() for values in state.values() for value in values.values() if value.ndim)
+
+
+SHARDED = [
+    # The blocks of text have unlike numbers of tokens, and the last step of an epoch has nothing for one process.
+    ("loop", {"generation": True, "gradient_accumulation_steps": 2, "optimizer": "sgd", "learning_rate": 0.1}),
+    ("loop", {"lora": True, "load_best_model_at_end": True, "max_micro_batch_tokens": 12}),
+    ("trainer", {"generation": True, "gradient_accumulation_steps": 2}),
+    ("trainer", {"lora": True, "load_best_model_at_end": True, "max_micro_batch_tokens": 12}),
+]
+"""Micro-batches that one process has and the other has not; weights that training does not change, all sharded."""
+
+
+@pytest.mark.timeout(300)  # four processes that import torch, which takes a machine that does much else a minute
+@pytest.mark.parametrize(("engine", "options"), SHARDED)
+def test_sharded_models_are_trained_as_whole_ones_and_no_process_has_more_than_its_share(
+    engine, options, tmp_path, make_job, train_in_processes
+):
+    options = {**options, "engine": engine, "precision": "fp32", "num_processes": 2, "per_device_train_batch_size": 2}
+    jobs = [make_job(tmp_path / str(fsdp), fsdp=fsdp, **options) for fsdp in (True, False)]
+    sharded, whole = (train_in_processes(job) for job in jobs)
+    ours, theirs = (load_file(next(folder.glob("*/*model.safetensors"))) for folder in (sharded, whole))
+    assert ours.keys() == theirs.keys()
+    assert max(np.abs(ours[name] - theirs[name]).max() for name in theirs) < 1e-5
+    for row, expected in zip(read_rows(sharded), read_rows(whole), strict=True):
+        assert (row["step"], row["epoch"]) == (expected["step"], expected["epoch"])
+        assert row["metrics"] == pytest.approx(expected["metrics"], rel=1e-4)
+    checkpoints = [Checkpoints(job.work).newest() for job in jobs]
+    for count in (count_weights, count_moments):
+        shares = [count(checkpoints[0], rank) for rank in range(2)]
+        assert sum(shares) == count(checkpoints[1], 0)
+        assert max(shares) < 0.55 * sum(shares)
+
+
+def test_sharded_processes_of_which_one_was_killed_end_with_the_same_weights(tmp_path, features, bert):
+    results = []
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+        trainings = Trainings(tmp_path / name, features, bert, fsdp=True, **SEVERAL)
+        if name == "killed":
+            kill_rank(trainings, 1)
+        results.append(trainings.here())
+    assert_same(*results)
+    assert results[1].facts["resumed_from_step"] > 0
 
 
 @pytest.mark.timeout(600)  # eight processes that import torch
