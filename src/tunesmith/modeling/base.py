@@ -29,6 +29,10 @@ Quantization = Literal["nf4"]
 _VOCABULARY_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 _BYTE_TOKENIZERS = frozenset({"ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer"})
 """Tokenizers of bytes or characters, which have no vocabulary file."""
+PACK_MULTIPLE = 32
+"""A pack is filled up to a multiple of so many tokens: a product of matrices is prepared for its shape, and few shapes
+come again and again."""
+
 POSITIONS_AFTER_PADDING = frozenset({"roberta", "xlm-roberta", "camembert", "roberta-prelayernorm", "xmod", "mpnet"})
 """Model types that number positions from the padding id plus one, and so take that many tokens fewer."""
 _POSITION_FIELDS = ("max_position_embeddings", "n_positions", "max_seq_len")

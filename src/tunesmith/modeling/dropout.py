@@ -126,7 +126,7 @@ def attend(
     # Autocast would compute the softmax in fp32, and cast all scores to and fro.
     with torch.autocast("cpu", enabled=False):
         scores = _score(query, key, attention_mask, query.shape[-1] ** -0.5 if scaling is None else scaling)
-        weights = drop(torch.softmax(scores, dim=-1), dropout)
+        weights = drop(torch.softmax(scores.float(), dim=-1).to(query.dtype), dropout)
         return torch.matmul(weights, value).transpose(1, 2), None
 
 

@@ -17,10 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from tunesmith.errors import ModelError
-from tunesmith.modeling.base import POSITIONS_AFTER_PADDING
+from tunesmith.modeling.base import PACK_MULTIPLE, POSITIONS_AFTER_PADDING
 
 ATTENTION = "tunesmith_packed"
 """The name under which transformers knows packed attention; behind it comes the name of what it is packed from."""
+NUM_PARTS = 2
+"""In how many parts attention computes a batch on the CPU: more have less padding, and more calls."""
 TOLERANCE = 1e-4
 """How far the logits of a packed model may be from those of the same model unpacked, in fp32."""
 
@@ -31,23 +33,48 @@ class Layout:
 
     Attributes:
         mask: Where there is a token and no padding, shape (num_rows, longest).
+        multiple: A pack is filled up to a multiple of so many tokens, with copies of the first.
     """
 
     mask: Tensor
+    multiple: int = 1
 
     @cached_property
     def places(self) -> Tensor:
         """The place of each token in the flattened batch, shape (num_tokens,)."""
         return self.mask.flatten().nonzero().flatten()
 
+    @property
+    def num_tokens(self) -> int:
+        """How many tokens there are."""
+        return len(self.places)
+
+    @property
+    def num_filled(self) -> int:
+        """How many places of a pack are filled up."""
+        return -self.num_tokens % self.multiple
+
+    @cached_property
+    def packed_places(self) -> Tensor:
+        """The place in the flattened batch of what is in the pack, shape (num_tokens + num_filled,)."""
+        return torch.cat([self.places, self.places[:1].expand(self.num_filled)])
+
+    @cached_property
+    def parts(self) -> list[Layout]:
+        """Runs of rows, each only as wide as its longest: the more alike their lengths, the less padding there is."""
+        if self.mask.device.type != "cpu":
+            return [Layout(self.mask)]  # one large computation is faster there than several small ones
+        runs = torch.split(self.mask, -(-len(self.mask) // NUM_PARTS))
+        return [Layout(run[:, : int(run.sum(dim=1).max())]) for run in runs]
+
     def pack(self, values: Tensor) -> Tensor:
-        """Values of shape (num_rows, longest, ...), without those of the padding: (1, num_tokens, ...)."""
-        return values.flatten(0, 1)[self.places].unsqueeze(0)
+        """Values of shape (num_rows, longest, ...), without those of the padding: (1, num_tokens + num_filled, ...)."""
+        return values.flatten(0, 1).index_select(0, self.packed_places).unsqueeze(0)
 
     def unpack(self, values: Tensor) -> Tensor:
-        """Values of shape (1, num_tokens, ...), with zeros for the padding: (num_rows, longest, ...)."""
+        """Values of shape (1, num_tokens + num_filled, ...), with zeros for the padding: (num_rows, longest, ...)."""
         padded = values.new_zeros((self.mask.numel(), *values.shape[2:]))
-        return padded.index_copy(0, self.places, values[0]).view(*self.mask.shape, *values.shape[2:])
+        return padded.index_copy(0, self.places, values[0, : self.num_tokens]).view(*self.mask.shape, *values.shape[2:])
 
     def visible(self, *, is_causal: bool, window: int | None) -> Tensor:
         """Which keys a query sees, booleans that broadcast to (num_rows, num_heads, longest, longest)."""
@@ -99,7 +126,7 @@ def _without_padding(body: Any, config: Any) -> Callable[..., Any]:
         position_ids: None = None,
         **options: Any,
     ) -> Any:
-        layout = Layout(attention_mask.bool())
+        layout = Layout(attention_mask.bool(), PACK_MULTIPLE)
         positions = torch.arange(first, first + input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
         if token_type_ids is not None:
             options["token_type_ids"] = layout.pack(token_type_ids)
@@ -136,12 +163,18 @@ def _register(base: Any) -> None:
         is_causal: bool | None = None,
         **options: Any,
     ) -> tuple[Tensor, None]:
-        layout = _layout.get()
         sees_no_later = getattr(module, "is_causal", True) if is_causal is None else is_causal
-        visible = layout.visible(is_causal=sees_no_later, window=options.get("sliding_window"))
-        padded = [layout.unpack(part.transpose(1, 2)).transpose(1, 2) for part in (query, key, value)]
-        attended, _ = attend(module, *padded, visible, is_causal=False, **options)
-        return layout.pack(attended), None
+        whole = _layout.get()
+        sizes = [*(part.num_tokens for part in whole.parts), whole.num_filled]
+        split = zip(*(torch.split(tensor, sizes, dim=2) for tensor in (query, key, value)), strict=True)
+        attended = list[Tensor]()
+        for part, tensors in zip(whole.parts, split, strict=False):  # all but what is filled up
+            visible = part.visible(is_causal=sees_no_later, window=options.get("sliding_window"))
+            padded = [part.unpack(tensor.transpose(1, 2)).transpose(1, 2) for tensor in tensors]
+            found, _ = attend(module, *padded, visible, is_causal=False, **options)
+            attended.append(part.pack(found))
+        filled = attended[0].new_zeros(1, whole.num_filled, *attended[0].shape[2:])
+        return torch.cat([*attended, filled], dim=1), None
 
     name = f"{ATTENTION}_{implementation}"
     AttentionInterface.register(name, attend_packed)

@@ -18,6 +18,7 @@ from tunesmith.features.batching import Features, make_collator
 from tunesmith.features.files import read_split
 from tunesmith.kinds import find_kind
 from tunesmith.kinds.ragged import IntArray
+from tunesmith.modeling.base import PACK_MULTIPLE
 from tunesmith.modeling.dropout import use_fast_dropout
 from tunesmith.modeling.load import build_model
 from tunesmith.modeling.quantize import compute_in
@@ -144,7 +145,7 @@ class Prepared:
         lengths = [features.lengths[rows] for features, rows in parts]
         first, some = parts[0]
         return Step(
-            batches=[self.collate(features.take(rows)) for features, rows in share(parts)],
+            batches=[self._make_batch(features, rows) for features, rows in share(parts)],
             num_examples=sum(len(rows) for _, rows in parts),
             num_tokens=sum(int(tokens.sum()) for tokens in lengths),
             num_computed_tokens=sum(self._count_computed(tokens) for tokens in lengths),
@@ -153,8 +154,15 @@ class Prepared:
             stand_in=self.collate(first.take(some[:1])) if self.schedule.config.fsdp else None,
         )
 
+    def _make_batch(self, features: Features, rows: IntArray) -> Batch:
+        if self.batching.way == "packed":  # those of like length side by side: see `Layout.parts`
+            rows = rows[np.argsort(-features.lengths[rows], kind="stable")]
+        return self.collate(features.take(rows))
+
     def _count_computed(self, lengths: np.ndarray[Any, Any]) -> int:
-        return int(lengths.sum()) if self.batching.way == "packed" else len(lengths) * int(lengths.max())
+        if self.batching.way == "packed":
+            return -(-int(lengths.sum()) // PACK_MULTIPLE) * PACK_MULTIPLE
+        return len(lengths) * int(lengths.max())
 
 
 def prepare(job: Job) -> Prepared:

@@ -125,7 +125,8 @@ def test_linear_layers_see_no_padding() -> None:
     layer = model.bert.encoder.layer[0].intermediate.dense
     layer.register_forward_hook(lambda _module, inputs, _output: seen.append(inputs[0].numel() // 32))
     compute(model, make_batch([9, 3, 1, 6]))
-    assert seen == [19]
+    compute(model, make_batch([16, 1, 1, 1, 1, 1, 1, 15]))
+    assert seen == [32, 64]  # of 36 and 128, where 19 and 37 are tokens
 
 
 @pytest.mark.parametrize("config", [transformers.MPNetConfig, transformers.DebertaV2Config])

@@ -54,7 +54,8 @@ def test_how_much_is_trained_is_said_and_kept(tmp_path, features, bert, caplog):
     assert 0 < trained < total / 5
     assert f"train: on cpu in fp32, {trained:,} ({trained / total:.2%}) of {total:,} weights" in caplog.text
     assert "batches packed (the model computes without padding)" in caplog.text
-    assert (ref.facts["batching"], ref.facts["padding_fraction"]) == ("packed", 0.0)
+    assert ref.facts["batching"] == "packed"
+    assert 0 < ref.facts["padding_fraction"] < 0.1  # what a pack is filled up with
 
 
 def test_a_crash_is_told_by_its_last_line_and_the_path_of_the_log(tmp_path, features, bert):
