@@ -8,6 +8,7 @@ TunesmithError            4  a stage failed
 |   |-- ModelError           a base model, an adapter or a registered model that cannot be used
 |   `-- CallError            an argument of a command that cannot be used
 |-- TrainingError         4  the training process ended without a result
+|   `-- OutOfMemoryError     more tokens at once than a device has room for, and the step cannot begin again
 `-- Preempted             3  training stopped at a checkpoint and can be continued
 """
 
@@ -78,6 +79,14 @@ class CallError(UserError):
 
 class TrainingError(TunesmithError):
     """The training process ended without a result."""
+
+
+class OutOfMemoryError(TrainingError):
+    """More tokens at once than a device has room for; the training has to go on with `max_tokens` at most."""
+
+    def __init__(self, message: str, max_tokens: int) -> None:
+        super().__init__(message)
+        self.max_tokens = max_tokens
 
 
 class Preempted(TunesmithError):

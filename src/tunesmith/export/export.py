@@ -33,7 +33,8 @@ class ExportConfig(Section):
     """How a candidate is exported."""
 
     max_logit_difference: Annotated[float, Field(ge=0, le=1)] = 1e-4
-    """The largest allowed distance between a logit of the candidate and the same logit of the exported model."""
+    """The largest allowed distance between a logit of the candidate and the same logit of the exported model; where
+    there are logits above 1, as a share of the largest."""
 
 
 def derive_export(
@@ -141,10 +142,11 @@ def _save(merged: PreTrainedModel, tokenizer_folder: Path, served: ServedModel, 
 
 
 def _check_parity(parity: ParityReport, config: ExportConfig) -> None:
-    found, limit = parity.max_logit_difference, config.max_logit_difference
+    found = parity.max_logit_difference
+    limit = config.max_logit_difference * max(1.0, parity.largest_logit)
     if not found <= limit:  # a NaN is refused, too
         raise TunesmithError(
             f"the exported model's logits differ by up to {found:.3g} from the candidate's on {parity.num_examples} "
-            f"test examples; export.max_logit_difference allows {limit:.3g}. Nothing is published. If so much is "
-            "acceptable, raise the limit in the recipe."
+            f"test examples; export.max_logit_difference allows {limit:.3g} beside logits of up to "
+            f"{parity.largest_logit:.3g}. Nothing is published. If so much is acceptable, raise it in the recipe."
         )

@@ -36,11 +36,13 @@ class ParityReport:
 
     Attributes:
         max_logit_difference: The largest distance between two logits of the same name; NaN where one is NaN.
+        largest_logit: The largest size of a logit: rounding grows with it.
         num_examples: Test examples compared.
         num_logits: Numbers compared.
     """
 
     max_logit_difference: float
+    largest_logit: float
     num_examples: int
     num_logits: int
 
@@ -65,6 +67,7 @@ def measure_parity(
             raise TunesmithError(f"the exported model gives logits of shape {theirs.shape}, the candidate {ours.shape}")
     return ParityReport(
         max_logit_difference=float(np.max([np.abs(a - b).max() for a, b in zip(expected, found, strict=True)])),
+        largest_logit=float(max(np.abs(logits).max() for logits in expected)),
         num_examples=sum(len(logits) for logits in expected),
         num_logits=sum(logits.size for logits in expected),
     )

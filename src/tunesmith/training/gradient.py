@@ -8,10 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tunesmith.errors import TrainingError
+from tunesmith.errors import OutOfMemoryError, TrainingError
+from tunesmith.training.checkpoints import Position
+from tunesmith.training.job import Job
 from tunesmith.training.loss import Batch, Loss
 from tunesmith.training.prepared import Step
 from tunesmith.training.processes import add_up, add_up_gradients, find_greatest, find_least
+
+
+def find_limit(job: Job, position: Position) -> int | None:
+    """Most tokens that may go through the model at once: what the recipe says, or less where memory has run out."""
+    limits = (job.train.max_micro_batch_tokens, position.max_micro_batch_tokens, job.known_limit)
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 class GradientSum:
@@ -49,8 +57,8 @@ class GradientSum:
             The loss, a scalar on the device.
 
         Raises:
-            TrainingError: Not even a single example fits into the memory; or a micro-batch does not, and the model is
-                sharded.
+            TrainingError: Not even a single example fits into the memory.
+            OutOfMemoryError: A micro-batch does not, and the model is sharded.
         """
         weights = [float(self._loss.weigh(batch)) for batch in step.batches]
         whole = add_up(torch.tensor(sum(weights), dtype=torch.float64))
@@ -73,7 +81,7 @@ class GradientSum:
         while True:
             try:
                 return self._compute(model, step, whole)
-            except _OutOfMemoryError as error:
+            except _NoRoomError as error:
                 self._lower_limit(error)
             # Outside of the handler: the error holds on to what the pass has computed.
             model.zero_grad(set_to_none=True)
@@ -95,7 +103,7 @@ class GradientSum:
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-            raise _OutOfMemoryError(part) from None
+            raise _NoRoomError(part) from None
         return loss.detach().float()  # as that of a process that has none
 
     def _keep_up(self, model: Any, step: Step, num_passes: int) -> None:
@@ -106,12 +114,14 @@ class GradientSum:
             self._pass(model, step.stand_in, 0.0)
             _set_randomness(self._device, randomness)
 
-    def _lower_limit(self, error: _OutOfMemoryError) -> None:
+    def _lower_limit(self, error: _NoRoomError) -> None:
         if self._is_sharded and error.num_rows > 1:
-            raise TrainingError(
+            limit = error.num_tokens // 2
+            raise OutOfMemoryError(
                 f"{error.num_tokens:,} tokens at once do not fit into the memory of {self._device}; with train.fsdp a "
-                f"step cannot begin again. Set train.max_micro_batch_tokens to {error.num_tokens // 2} or less; the "
-                "effective batch size stays."
+                f"step cannot begin again. Set train.max_micro_batch_tokens to {limit} or less; the effective batch "
+                "size stays.",
+                limit,
             )
         if error.num_rows == 1:
             raise TrainingError(
@@ -124,7 +134,7 @@ class GradientSum:
             torch.cuda.empty_cache()
 
 
-class _OutOfMemoryError(Exception):
+class _NoRoomError(Exception):
     """A part did not fit; it holds on to nothing but its size."""
 
     def __init__(self, part: Batch) -> None:

@@ -58,6 +58,8 @@ class Job(BaseModel):
     """Whether the trained adapter goes into the weights, because `base` is a model that was trained itself."""
     checkpoint: Path | None
     """The verified checkpoint to continue from."""
+    known_limit: int | None = None
+    """Most tokens that may go through the model at once, because more of them ended an earlier attempt."""
     parent_pid: int
     """The process that started this one; when it is gone, training stops."""
     stream: StreamJob | None = None

@@ -20,6 +20,7 @@ from tunesmith.store.code import PACKAGE_ROOT
 from tunesmith.store.sealed import find_damage, write_bytes_atomically
 from tunesmith.training import disk
 from tunesmith.training.checkpoints import Checkpoints, read_position
+from tunesmith.training.config import TrainConfig
 from tunesmith.training.job import Job
 from tunesmith.training.mirroring import Mirroring
 from tunesmith.training.observer import EndStatus, GuardedObserver
@@ -105,7 +106,17 @@ class _Attempt:
         self.said_limit: int | None = None
 
     def run(self, lock: int) -> None:
-        """Start the process and stay with it to its end."""
+        """Start the process and stay with it to its end; start it again where it had no room and could not itself."""
+        ranks = self._run_once(lock)
+        while (limit := self._find_limit()) is not None and not self.was_told_to_stop.is_set():
+            checkpoint = Checkpoints(self.job.work).find_newest()
+            _warn_of_limit(0 if checkpoint is None else read_position(checkpoint).step, limit)
+            self.job = self.job.model_copy(update={"checkpoint": checkpoint, "known_limit": limit})
+            self.rows = SpoolReader(self.job.spool)  # which goes back to the rows of the checkpoint
+            ranks = self._run_once(lock)
+        self._judge(ranks)
+
+    def _run_once(self, lock: int) -> Ranks:
         self.job.progress.unlink(missing_ok=True)
         self.job.error.unlink(missing_ok=True)
         shutil.rmtree(self.job.result, ignore_errors=True)
@@ -123,7 +134,14 @@ class _Attempt:
                 raise
             finally:
                 ranks.close()
-        self._judge(ranks)
+        return ranks
+
+    def _find_limit(self) -> int | None:
+        """Most tokens at once to start again with, where more of them have ended the process."""
+        if not self.job.error.exists():
+            return None
+        limit: int | None = json.loads(self.job.error.read_bytes()).get("max_tokens")
+        return limit
 
     def hand_on_rows(self) -> None:
         """Tell the observer the rows that are new since the last time."""
@@ -164,7 +182,7 @@ class _Attempt:
         count = self.job.train.num_processes
         log.info(
             "train: on %s in %s, %s of %s weights, batches %s (%s)",
-            progress.device if count == 1 else f"{count} x {progress.device}",
+            _name_devices(self.job.train, progress.device),
             progress.precision,
             share,
             f"{total:,}",
@@ -183,13 +201,7 @@ class _Attempt:
         if progress.lowered_limit in (None, self.said_limit):
             return
         self.said_limit = progress.lowered_limit
-        log.warning(
-            "train: out of memory at step %d; from here on at most %d tokens go through the model at once, and the "
-            "effective batch stays what it is. To begin so: train.max_micro_batch_tokens=%d",
-            progress.step + 1,
-            progress.lowered_limit,
-            progress.lowered_limit,
-        )
+        _warn_of_limit(progress.step, progress.lowered_limit)
 
     def _judge(self, ranks: Ranks) -> None:
         """Turn the end of the process into an error, unless it left a result."""
@@ -204,6 +216,22 @@ class _Attempt:
         if self.job.error.exists():
             raise _read_error(self.job.error)
         raise TrainingError(_explain(exit_code, ranks))
+
+
+def _name_devices(train: TrainConfig, device: str) -> str:
+    """Such as `cpu`, or `2 x cuda, the model shared out,`."""
+    several = device if train.num_processes == 1 else f"{train.num_processes} x {device}"
+    return f"{several}, the model shared out," if train.fsdp else several
+
+
+def _warn_of_limit(step: int, limit: int) -> None:
+    log.warning(
+        "train: out of memory after step %d; from there on at most %d tokens go through the model at once, and the "
+        "effective batch stays what it is. To begin so: train.max_micro_batch_tokens=%d",
+        step,
+        limit,
+        limit,
+    )
 
 
 def _stop(ranks: Ranks, mirroring: Mirroring) -> None:

@@ -12,7 +12,7 @@ from tunesmith.errors import Preempted
 from tunesmith.modeling.load import count_parameters
 from tunesmith.training.best import Best
 from tunesmith.training.checkpoints import SPOOL, Checkpoints, Position, read_position
-from tunesmith.training.gradient import GradientSum
+from tunesmith.training.gradient import GradientSum, find_limit
 from tunesmith.training.job import Job
 from tunesmith.training.meter import LossMeter, metered
 from tunesmith.training.optimizer import build_optimizer
@@ -63,7 +63,7 @@ class _Loop:
         self.gradient = GradientSum(
             prepared.loss,
             self.device,
-            self.config.max_micro_batch_tokens,
+            find_limit(job, Position()),
             reporter.limit_micro_batches,
             is_sharded=self.config.fsdp,
         )
@@ -190,4 +190,4 @@ class _Loop:
         self.prepared.resume(self.place)
         self.seconds_before = position.seconds
         self.meter.restore(position.meter)
-        self.gradient.max_tokens = position.max_micro_batch_tokens
+        self.gradient.max_tokens = find_limit(self.job, position)

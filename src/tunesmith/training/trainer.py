@@ -15,7 +15,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from tunesmith.errors import Preempted
 from tunesmith.modeling.load import count_parameters
 from tunesmith.training.checkpoints import SPOOL, Checkpoints, Position, read_position
-from tunesmith.training.gradient import GradientSum
+from tunesmith.training.gradient import GradientSum, find_limit
 from tunesmith.training.job import Job
 from tunesmith.training.meter import LossMeter, metered
 from tunesmith.training.optimizer import build_optimizer
@@ -47,8 +47,9 @@ def run(job: Job, reporter: Reporter) -> Trained:
     prepared = prepare(job)
     position = Position() if job.checkpoint is None else read_position(job.checkpoint)
     prepared.resume(position.stream)
-    limit = job.train.max_micro_batch_tokens if job.checkpoint is None else position.max_micro_batch_tokens
-    gradient = GradientSum(prepared.loss, device, limit, reporter.limit_micro_batches, is_sharded=job.train.fsdp)
+    gradient = GradientSum(
+        prepared.loss, device, find_limit(job, position), reporter.limit_micro_batches, is_sharded=job.train.fsdp
+    )
     bookkeeping = _Bookkeeping(job, prepared.schedule, reporter, position, gradient)
     arguments = _arguments(job, prepared.schedule, precision, device)
     trainer = _MeteredTrainer(prepared, bookkeeping, gradient, model=prepared.model, args=arguments)

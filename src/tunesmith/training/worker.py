@@ -19,7 +19,7 @@ import traceback
 from pathlib import Path
 from typing import NoReturn
 
-from tunesmith.errors import Preempted, TunesmithError
+from tunesmith.errors import OutOfMemoryError, Preempted, TunesmithError
 from tunesmith.store.sealed import write_json_atomically
 from tunesmith.training import disk
 from tunesmith.training.job import Job
@@ -49,7 +49,9 @@ def _train_and_tell(job: Job, rank: int, reporter: Reporter) -> int:
     except Preempted:
         return Preempted.exit_code
     except TunesmithError as error:
-        write_json_atomically(job.error, {"type": type(error).__name__, "message": str(error)})
+        told = {"type": type(error).__name__, "message": str(error)}
+        limit = {"max_tokens": error.max_tokens} if isinstance(error, OutOfMemoryError) else {}
+        write_json_atomically(job.error, {**told, **limit})
         return error.exit_code
     return 0
 

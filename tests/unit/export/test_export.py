@@ -105,6 +105,25 @@ def test_the_configuration_names_the_labels(bert: Path, tmp_path: Path) -> None:
     assert config["label2id"] == {"bad": 0, "good": 1}
 
 
+@pytest.mark.parametrize(("difference", "is_allowed"), [(2e-3, True), (5e-3, False)])
+def test_large_logits_may_differ_by_more_because_rounding_grows_with_them(
+    difference: float, is_allowed: bool, bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = make_candidate(tmp_path, bert, CLASSIFICATION)
+    case.replace_weights(1.0)  # logits of 33
+
+    def differ(model: Any) -> Any:
+        model.classifier.bias.data += difference
+        return model
+
+    monkeypatch.setattr("tunesmith.modeling.load.merge", differ)
+    if is_allowed:
+        assert run_export(case).facts["max_logit_difference"] == pytest.approx(difference, rel=1e-2)
+        return
+    with pytest.raises(TunesmithError, match=r"differ by up to 0\.005.* allows 0\.0033 beside logits of up to 33"):
+        run_export(case)
+
+
 def test_other_logits_are_refused_with_both_numbers_and_nothing_is_published(
     bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

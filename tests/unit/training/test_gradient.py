@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from tunesmith.errors import TrainingError
+from tunesmith.errors import OutOfMemoryError, TrainingError
 from tunesmith.store.sealed import read_manifest
 from tunesmith.training.config import TrainConfig
 from tunesmith.training.gradient import GradientSum, split_batch
@@ -109,8 +109,9 @@ def test_a_sharded_model_s_step_cannot_begin_again_and_says_what_to_set():
 
     batch = {name: torch.ones(4, 10, dtype=torch.long) for name in ("input_ids", "attention_mask", "labels")}
     gradient = GradientSum(Loss(TrainConfig(), None), torch.device("cpu"), None, print, is_sharded=True)
-    with pytest.raises(TrainingError, match=r"40 tokens at once .* with train.fsdp .*max_micro_batch_tokens to 20 or"):
+    with pytest.raises(OutOfMemoryError, match=r"40 tokens .* with train.fsdp .*tokens to 20 or less") as told:
         gradient.add(run_out, Step([batch], 4, 40, 40, 1.0, stand_in=batch))
+    assert told.value.max_tokens == 20
 
 
 @ENGINES

@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 from killable_training import Told, Trainings, assert_same, kill_parent, kill_rank, stop_rank
 from tiny_models import copy_without_dropout
 from tunesmith.errors import CallError
+from tunesmith.store.sealed import read_manifest
 from tunesmith.training import processes
 from tunesmith.training.checkpoints import Checkpoints
 from tunesmith.training.processes import check_devices, find_seed, share
@@ -91,6 +92,38 @@ def test_sharded_models_are_trained_as_whole_ones_and_no_process_has_more_than_i
         shares = [count(checkpoints[0], rank) for rank in range(2)]
         assert sum(shares) == count(checkpoints[1], 0)
         assert max(shares) < 0.55 * sum(shares)
+
+
+SMALL_DEVICE = """
+import torch
+
+def compute(self, model, batch):
+    if model.training and batch["input_ids"].numel() > 20 and torch.distributed.get_rank() == 1:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+    return whole(self, model, batch)
+
+from tunesmith.training.loss import Loss
+whole, Loss.compute = Loss.compute, compute
+"""
+"""What each process runs at its start: the second has no room for more than 20 tokens at once."""
+
+
+def test_sharded_processes_of_which_one_runs_out_of_memory_start_again_with_smaller_micro_batches(
+    tmp_path, make_job, train_in_processes, monkeypatch, caplog
+):
+    options = {"fsdp": True, "num_processes": 2, "per_device_train_batch_size": 8, "precision": "fp32"}
+    (tmp_path / "path").mkdir()
+    (tmp_path / "path" / "sitecustomize.py").write_text(SMALL_DEVICE)
+    with monkeypatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(tmp_path / "path"))
+        result = train_in_processes(make_job(tmp_path / "small", **options))
+    facts = read_manifest(result).header["facts"]
+    assert facts["max_micro_batch_tokens"] <= 20
+    assert f"at most {facts['max_micro_batch_tokens']} tokens go through the model at once" in caplog.text
+    told = train_in_processes(
+        make_job(tmp_path / "told", **options, max_micro_batch_tokens=facts["max_micro_batch_tokens"])
+    )
+    assert facts["weights_sha256"] == read_manifest(told).header["facts"]["weights_sha256"]
 
 
 def test_sharded_processes_of_which_one_was_killed_end_with_the_same_weights(tmp_path, features, bert):
