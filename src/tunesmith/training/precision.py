@@ -33,6 +33,12 @@ def choose_precision(asked: Literal["auto", "fp32", "bf16"], device: torch.devic
     return asked
 
 
+def allow_tf32(precision: Precision, device: torch.device) -> None:
+    """Where a GPU computes in bf16, the products that are left in fp32 need no more than TF32's 10 bits either."""
+    if device.type == "cuda" and precision == "bf16":
+        torch.set_float32_matmul_precision("high")
+
+
 def _is_good_at_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))

@@ -25,8 +25,9 @@ from tunesmith.modeling.quantize import compute_in
 from tunesmith.training.batching import Batching, choose_batching
 from tunesmith.training.job import Job
 from tunesmith.training.loss import Loss, find_class_weights
-from tunesmith.training.precision import choose_precision
+from tunesmith.training.precision import allow_tf32, choose_precision
 from tunesmith.training.processes import find_seed, share
+from tunesmith.training.reading_ahead import read_ahead
 from tunesmith.training.schedule import Schedule
 from tunesmith.training.shards import shard_model
 
@@ -100,6 +101,7 @@ class Prepared:
     schedule: Schedule
     loss: Loss
     stream: BatchStream | None = None
+    reads_ahead: bool = False
 
     def steps(self, epoch: int, first_step: int) -> Iterator[Step]:
         """The steps of an epoch, from a step of the whole training on; those of a stream come one after the other.
@@ -108,6 +110,10 @@ class Prepared:
             epoch: From 0; of a stream, which validation they lead to.
             first_step: How many steps are already done, over all epochs.
         """
+        steps = self._make_steps(epoch, first_step)
+        return read_ahead(map(_pin, steps)) if self.reads_ahead else steps
+
+    def _make_steps(self, epoch: int, first_step: int) -> Iterator[Step]:
         if self.stream is None:
             for step, micro_batches in enumerate(self.schedule.steps(epoch, first_step), start=first_step + 1):
                 parts = [(self.train, rows) for rows in micro_batches]
@@ -174,18 +180,19 @@ def prepare(job: Job) -> Prepared:
     """
     train, validation = (Features(read_split(job.features, split)) for split in ("train", "validation"))
     model = build(job)
-    accelerator = torch.accelerator.current_accelerator(check_available=True)
-    if accelerator is None and not job.train.compile:
+    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    if device.type == "cpu" and not job.train.compile:
         use_fast_dropout(model)  # a compiler fuses torch's own
     kind = find_kind(job.examples)
     batching = choose_batching(job.train, model, has_padding=kind.CUTS_TEXTS)
-    if job.quantization is not None:  # behind packing, which compares logits in fp32
-        precision = choose_precision(job.train.precision, accelerator or torch.device("cpu"))
+    precision = choose_precision(job.train.precision, device)  # behind packing, which compares logits in fp32
+    allow_tf32(precision, device)
+    if job.quantization is not None:
         compute_in(model, torch.bfloat16 if precision == "bf16" else torch.float32)
     if job.train.compile:
         _compile(model)
     if job.train.fsdp:
-        shard_model(model, accelerator or torch.device("cpu"))
+        shard_model(model, device)
     return Prepared(
         model=model,
         train=train,
@@ -195,7 +202,14 @@ def prepare(job: Job) -> Prepared:
         schedule=Schedule(job.train, train.lengths, groups=batching.way == "grouped"),
         loss=Loss(job.train, _find_class_weights(job, train)),
         stream=_open_stream(job, groups=batching.way == "grouped"),
+        reads_ahead=device.type == "cuda",
     )
+
+
+def _pin(step: Step) -> Step:
+    """A step in memory that a GPU copies from while it computes."""
+    batches = [{name: values.pin_memory() for name, values in batch.items()} for batch in step.batches]
+    return step._replace(batches=batches)
 
 
 def build(job: Job) -> Any:

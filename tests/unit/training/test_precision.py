@@ -35,3 +35,16 @@ def test_where_nothing_is_known_of_the_cpu_bf16_is_done_when_asked_for(tmp_path,
     monkeypatch.setattr(precision, "_CPUINFO", tmp_path / "nowhere")
     assert precision.choose_precision("bf16", torch.device("cpu")) == "bf16"
     assert precision.choose_precision("auto", torch.device("cpu")) == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "device", "expected"),
+    [("bf16", "cuda", "high"), ("fp32", "cuda", "highest"), ("bf16", "cpu", "highest")],
+)
+def test_tf32_is_used_on_a_gpu_that_computes_in_bf16_anyway(chosen, device, expected):
+    before = torch.get_float32_matmul_precision()
+    try:
+        precision.allow_tf32(chosen, torch.device(device))
+        assert torch.get_float32_matmul_precision() == expected
+    finally:
+        torch.set_float32_matmul_precision(before)

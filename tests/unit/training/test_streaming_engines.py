@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -62,15 +63,39 @@ def read_rows(job):
     return [json.loads(line) for line in (job.result / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.fixture
+def read_as_for_a_gpu(monkeypatch):
+    """Steps are made ahead; there is nothing to pin."""
+
+    def prepare_and_read_ahead(job):
+        return replace(prepare(job), reads_ahead=True)
+
+    def start():
+        from tunesmith.training import loop, prepared, trainer
+
+        monkeypatch.setattr(prepared, "_pin", lambda step: step)
+        for engine in (loop, trainer):
+            monkeypatch.setattr(engine, "prepare", prepare_and_read_ahead)
+
+    from tunesmith.training.prepared import prepare
+
+    return start
+
+
 @pytest.mark.parametrize("engine", ["loop", "trainer"])
-@pytest.mark.parametrize(("accumulation", "quantization"), [(1, None), (3, None), (1, "nf4")])
+@pytest.mark.parametrize(
+    ("accumulation", "quantization", "is_read_ahead"),
+    [(1, None, False), (3, None, False), (1, "nf4", False), (3, None, True)],
+)
 def test_a_stream_that_is_ended_anywhere_goes_on_as_if_it_was_not(
-    tmp_path, make_job, train_here, engine, accumulation, quantization
+    tmp_path, make_job, train_here, read_as_for_a_gpu, engine, accumulation, quantization, is_read_ahead
 ):
     options = {"engine": engine, "gradient_accumulation_steps": accumulation, "quantization": quantization}
     whole = make_job(tmp_path / "whole", **options)
     train_here(whole)
     ended = make_job(tmp_path / "ended", **options)
+    if is_read_ahead:
+        read_as_for_a_gpu()
     for step, kills in ((7, True), (12, False), (18, True), (19, False), (36, False), (41, True), (50, True)):
         with pytest.raises((Killed, Preempted)):
             train_here(ended, ended_after(step, kills=kills))
