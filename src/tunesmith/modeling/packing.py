@@ -32,7 +32,7 @@ class Layout:
     """Where the tokens of a batch lie.
 
     Attributes:
-        mask: Where there is a token and no padding, shape (num_rows, longest).
+        mask: Where there is a token and no padding, which is on the right; shape (num_rows, longest).
         multiple: A pack is filled up to a multiple of so many tokens, with copies of the first.
     """
 
