@@ -11,8 +11,9 @@ import logging
 import shutil
 import uuid
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -58,12 +59,20 @@ def read_position(checkpoint: Path) -> Position:
 
 
 class Checkpoints:
-    """The checkpoints in one work folder."""
+    """The checkpoints in one work folder. As a context, it ends when the last one is published."""
 
     def __init__(self, work: Path) -> None:
         self._folder = work / "checkpoints"
         self._damaged = work / "damaged"
         self._aside = work / "aside"
+        self._sealer: ThreadPoolExecutor | None = None
+        self._sealing: Future[None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.wait()
 
     def find_newest(self) -> Path | None:
         """The newest checkpoint of which every byte is as sealed; damaged ones are set aside.
@@ -107,15 +116,36 @@ class Checkpoints:
     def publish(self, folder: Path, position: Position, spool: Path) -> None:
         """Make a checkpoint of a folder that the engine has written, and delete those that are needed no longer.
 
+        The training goes on while its files are hashed and synced: until that is done, the one before is the newest.
+
         Args:
             folder: Not yet visible: see `aside`.
             position: Where the training stands.
             spool: The rows so far.
+
+        Raises:
+            Exception: What went wrong with the one before.
         """
+        self.wait()
         (folder / POSITION).write_text(position.model_dump_json(indent=1), encoding="utf-8")
         shutil.copyfile(spool, folder / SPOOL)
-        seal(folder, {"step": position.step})
-        self.adopt(folder, position.step)
+        if self._sealer is None:
+            self._sealer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._sealing = self._sealer.submit(self._seal, folder, position.step)
+
+    def wait(self) -> None:
+        """Wait until the last checkpoint is published.
+
+        Raises:
+            Exception: What went wrong with it.
+        """
+        sealing, self._sealing = self._sealing, None
+        if sealing is not None:
+            sealing.result()
+
+    def _seal(self, folder: Path, step: int) -> None:
+        seal(folder, {"step": step})
+        self.adopt(folder, step)
         for old in self._all()[:-NUM_KEPT]:
             if old not in self._kept_by(self._all()[-NUM_KEPT:]):
                 self._delete(old)

@@ -41,9 +41,10 @@ def run(job: Job, reporter: Reporter) -> Trained:
     """
     precision = choose_precision(job.train.precision, PartialState().device)
     loop = _Loop(job, prepare(job), reporter, precision)
-    loop.begin()
-    loop.train()
-    return loop.finish()
+    with loop.checkpoints:
+        loop.begin()
+        loop.train()
+        return loop.finish()
 
 
 class _Loop:
@@ -112,6 +113,7 @@ class _Loop:
     def finish(self) -> Trained:
         """The trained model: that of the last step, or the best."""
         self.prepared.close()
+        self.checkpoints.wait()
         kept_step = self.best.step_to_keep(self.config)
         if kept_step not in (None, self.step):
             load_weights(self.checkpoints.find_step(kept_step), self.prepared.model)

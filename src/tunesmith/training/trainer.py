@@ -69,7 +69,8 @@ def run(job: Job, reporter: Reporter) -> Trained:
     )
     reporter.begin(progress, None if job.checkpoint is None else job.checkpoint / SPOOL)
     if not bookkeeping.best.should_stop(job.train):
-        trainer.train(resume_from_checkpoint=None if job.checkpoint is None else str(job.checkpoint))
+        with bookkeeping.checkpoints:
+            trainer.train(resume_from_checkpoint=None if job.checkpoint is None else str(job.checkpoint))
     prepared.close()
     kept_step = bookkeeping.best.step_to_keep(job.train)
     if kept_step is not None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from tunesmith.training import checkpoints as module
@@ -8,10 +10,10 @@ from tunesmith.training.checkpoints import Checkpoints, Position, read_position
 
 def write(work, step, content=b"weights"):
     (work / "spool").write_text("")
-    checkpoints = Checkpoints(work)
-    folder = checkpoints.aside(step)
-    (folder / "weights").write_bytes(content)
-    checkpoints.publish(folder, Position(step=step, meter={"row_sum": 1 / 3}), work / "spool")
+    with Checkpoints(work) as checkpoints:
+        folder = checkpoints.aside(step)
+        (folder / "weights").write_bytes(content)
+        checkpoints.publish(folder, Position(step=step, meter={"row_sum": 1 / 3}), work / "spool")
 
 
 def names(work):
@@ -31,6 +33,27 @@ def test_one_of_the_same_step_is_replaced(tmp_path):
     write(tmp_path, 5, b"before the validation")
     write(tmp_path, 5, b"after it")
     assert (Checkpoints(tmp_path).find_newest() / "weights").read_bytes() == b"after it"
+
+
+def test_training_goes_on_while_a_checkpoint_is_sealed_and_what_goes_wrong_is_told_at_the_next(tmp_path, monkeypatch):
+    write(tmp_path, 5)
+    may_go_on = threading.Event()
+
+    def fail_later(*_):
+        assert may_go_on.wait(10)
+        raise OSError("no space left on device")
+
+    (tmp_path / "spool").write_text("a row\n")
+    checkpoints = Checkpoints(tmp_path)
+    monkeypatch.setattr(module, "seal", fail_later)
+    checkpoints.publish(checkpoints.aside(10), Position(step=10), tmp_path / "spool")
+    (tmp_path / "spool").write_text("a row\nand one of the next step\n")
+    assert (checkpoints.aside(10) / module.SPOOL).read_text() == "a row\n"
+    assert checkpoints.newest().name == "step-00000005"
+    may_go_on.set()
+    with pytest.raises(OSError, match="no space left"):
+        checkpoints.publish(checkpoints.aside(15), Position(step=15), tmp_path / "spool")
+    assert Checkpoints(tmp_path).find_newest().name == "step-00000005"
 
 
 def test_a_save_that_is_cut_short_leaves_the_older_ones(tmp_path, monkeypatch):

@@ -40,6 +40,7 @@ class Machine:
         (folder / "parts").mkdir()
         (folder / "parts" / "more").write_bytes(b"more")
         self.checkpoints.publish(folder, position, self.work / "spool")
+        self.checkpoints.wait()
 
     def save_and_upload(self, *steps, **options):
         for step in steps:
