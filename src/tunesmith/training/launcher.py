@@ -225,13 +225,9 @@ def _name_devices(train: TrainConfig, device: str) -> str:
 
 
 def _warn_of_limit(step: int, limit: int) -> None:
-    log.warning(
-        "train: out of memory after step %d; from there on at most %d tokens go through the model at once, and the "
-        "effective batch stays what it is. To begin so: train.max_micro_batch_tokens=%d",
-        step,
-        limit,
-        limit,
-    )
+    told = "train: out of memory after step %d; from there on at most %d tokens go through the model at once, and the "
+    told += "effective batch stays what it is. To begin so: train.max_micro_batch_tokens=%d"
+    log.warning(told, step, limit, limit)
 
 
 def _stop(ranks: Ranks, mirroring: Mirroring) -> None:
