@@ -30,6 +30,17 @@ PEAK_SIZE = 2048
 """Rows and columns of the matrices whose product is the measure of what the machine can do."""
 
 
+def lay_out_demo(folder: Path) -> Path:
+    """Write the demo's recipe and its data into a folder; gives the recipe."""
+    from tunesmith.samples.movie_reviews import fetch_snippets
+
+    shipped = ROOT / "deployments" / "recipes" / "movie_reviews"
+    for name in ("recipe.yaml", "labels.py"):
+        (folder / name).write_bytes((shipped / name).read_bytes())
+    fetch_snippets(folder / "snippets.tsv")
+    return folder / "recipe.yaml"
+
+
 def encode_recipe(recipe: Any, store: Any) -> Any:
     """The features of a recipe."""
     from tunesmith.data.fetch import fetch
@@ -166,13 +177,7 @@ def bench_training(file: Path | None, *, quality: bool) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         home = Path(scratch)
         if file is None:
-            from tunesmith.samples.movie_reviews import fetch_snippets
-
-            shipped = ROOT / "deployments" / "recipes" / "movie_reviews"
-            for name in ("recipe.yaml", "labels.py"):
-                (home / name).write_bytes((shipped / name).read_bytes())
-            fetch_snippets(home / "snippets.tsv")
-            file = home / "recipe.yaml"
+            file = lay_out_demo(home)
         num_examples = sys.maxsize if quality else NUM_EXAMPLES
         found: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
         peaks = []
