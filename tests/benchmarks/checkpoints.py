@@ -1,4 +1,4 @@
-"""What a checkpoint takes from a training, what goes on beside its steps included: python -m tests.benchmarks.checkpoints.
+"""What a checkpoint takes from a training, beside its steps too: python -m tests.benchmarks.checkpoints.
 
 Trainings of the same steps in turn, with a checkpoint every few steps and without; what the first take longer, shared
 out among their checkpoints.
@@ -20,6 +20,7 @@ def bench_checkpoints(num_pairs: int = NUM_PAIRS) -> None:
     """Print the seconds that a checkpoint costs, and their share of the steps between two, both with their spread."""
     from tunesmith.recipe import Recipe
     from tunesmith.store.folder import FolderStore
+    from tunesmith.training.config import TrainConfig
     from tunesmith.training.train import train
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -28,11 +29,9 @@ def bench_checkpoints(num_pairs: int = NUM_PAIRS) -> None:
         features = encode_recipe(recipe, FolderStore(home / "store"))
 
         def train_once(every: int) -> float:
-            changes = {"max_steps": NUM_STEPS, "save_every_steps": every}
-            config = recipe.train.model_copy(update=changes)
-            candidate = train(
-                features, recipe.examples, recipe.model, config, FolderStore(Path(tempfile.mkdtemp(dir=home)))
-            )
+            config = TrainConfig(**{**dict(recipe.train), "max_steps": NUM_STEPS, "save_steps": every})
+            store = FolderStore(Path(tempfile.mkdtemp(dir=home)))
+            candidate = train(features, recipe.examples, recipe.model, config, store)
             return float(candidate.facts["training_seconds"])
 
         train_once(NUM_STEPS)

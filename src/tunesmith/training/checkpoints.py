@@ -114,7 +114,7 @@ class Checkpoints:
         return folder
 
     def publish(self, folder: Path, position: Position, spool: Path) -> None:
-        """Make a checkpoint of a folder that the engine has written, and delete those that are needed no longer.
+        """Make a checkpoint of a folder that the engine has written.
 
         The training goes on while its files are hashed and synced: until that is done, the one before is the newest.
 
@@ -146,9 +146,18 @@ class Checkpoints:
     def _seal(self, folder: Path, step: int) -> None:
         seal(folder, {"step": step})
         self.adopt(folder, step)
-        for old in self._all()[:-NUM_KEPT]:
-            if old not in self._kept_by(self._all()[-NUM_KEPT:]):
-                self._delete(old)
+
+    def make_room(self) -> None:
+        """Delete the checkpoints that are needed no longer; the engine is about to write another.
+
+        Not sooner: the memory in which the system holds their files is then there for the new ones. A virtual machine
+        would meanwhile give it back, and get it anew page by page, which takes longer than all else in writing.
+        """
+        found = self._all()
+        kept = {*found[-NUM_KEPT:], *self._kept_by(found[-NUM_KEPT:])}
+        for folder in found:
+            if folder not in kept:
+                self._delete(folder)
 
     def adopt(self, folder: Path, step: int) -> Path:
         """Make a sealed folder the checkpoint of a step, in place of one that is there."""

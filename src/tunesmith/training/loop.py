@@ -173,6 +173,8 @@ class _Loop:
             max_micro_batch_tokens=self.gradient.agree_on_limit(),
             kept_step=self.best.step_to_keep(self.config),
         )
+        if find_rank() == 0:
+            self.checkpoints.make_room()
         folder = self.checkpoints.aside(self.step)
         save_randomness(folder / RANDOMNESS.format(find_rank()))
         save_state(folder, self.prepared.model, self.optimizer, self.scheduler)

@@ -33,7 +33,8 @@ def save_state(folder: Path, model: Any, optimizer: Optimizer, scheduler: LRSche
     if rank == 0 or is_sharded(model):
         tensors = {name: take_share(tensor).contiguous() for name, tensor in changing_tensors(model).items()}
         save_file(tensors, folder / WEIGHTS.format(rank))
-        with config.patch({"save.compute_crc32": False}):  # a checkpoint's hashes say more
+        # A checkpoint has hashes of its own. (The module gets its `patch` only when it is imported.)
+        with config.patch({"save.compute_crc32": False}):  # type: ignore[attr-defined]
             torch.save(optimizer_shares(optimizer), folder / OPTIMIZER.format(rank))
 
 

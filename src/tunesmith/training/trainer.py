@@ -268,6 +268,8 @@ class _MeteredTrainer(Trainer):
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         folder = Path(output_dir)
         folder.mkdir(parents=True, exist_ok=True)
+        if find_rank() == 0:
+            self._bookkeeping.checkpoints.make_room()
         save_state(folder, self.model, *self._optimization())
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:

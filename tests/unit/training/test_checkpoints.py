@@ -11,6 +11,7 @@ from tunesmith.training.checkpoints import Checkpoints, Position, read_position
 def write(work, step, content=b"weights"):
     (work / "spool").write_text("")
     with Checkpoints(work) as checkpoints:
+        checkpoints.make_room()
         folder = checkpoints.aside(step)
         (folder / "weights").write_bytes(content)
         checkpoints.publish(folder, Position(step=step, meter={"row_sum": 1 / 3}), work / "spool")
@@ -23,6 +24,8 @@ def names(work):
 def test_the_last_two_are_kept_and_the_newest_is_found(tmp_path):
     for step in (5, 10, 200):
         write(tmp_path, step)
+    assert names(tmp_path) == ["step-00000005", "step-00000010", "step-00000200"]
+    Checkpoints(tmp_path).make_room()
     assert names(tmp_path) == ["step-00000010", "step-00000200"]
     newest = Checkpoints(tmp_path).find_newest()
     assert read_position(newest) == Position(step=200, meter={"row_sum": 1 / 3})
@@ -67,12 +70,13 @@ def test_a_save_that_is_cut_short_leaves_the_older_ones(tmp_path, monkeypatch):
 
 
 def test_a_deletion_that_is_cut_short_is_not_taken_for_damage(tmp_path, monkeypatch, caplog):
-    for step in (5, 10):
+    for step in (5, 10, 15):
         write(tmp_path, step)
     with monkeypatch.context() as patch:
         patch.setattr(module.shutil, "rmtree", lambda *_args, **_options: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            write(tmp_path, 15)
+            Checkpoints(tmp_path).make_room()
+    assert names(tmp_path) == ["step-00000010", "step-00000015"]
     assert Checkpoints(tmp_path).find_newest().name == "step-00000015"
     assert not caplog.text
 

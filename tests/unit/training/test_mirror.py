@@ -35,6 +35,7 @@ class Machine:
 
     def save(self, step, kept_step=None, seconds=0.0):
         position = Position(step=step, kept_step=kept_step, best=Best(step=kept_step), seconds=seconds)
+        self.checkpoints.make_room()
         folder = self.checkpoints.aside(step)
         (folder / "weights").write_bytes(f"weights of {step}".encode())
         (folder / "parts").mkdir()
