@@ -73,10 +73,19 @@ def finetune(recipe: str, overrides: tuple[str, ...] = ()) -> RunSummary:
         wanted.store,
         notes,
     )
-    report = evaluate(candidate, features, wanted.examples, wanted.model, wanted.evaluate, wanted.store)
+    report = evaluate(candidate, splits, features, wanted.examples, wanted.model, wanted.evaluate, wanted.store)
     exported = export(candidate, features, wanted.examples, wanted.model, wanted.export, wanted.store)
     with completing_record(notes, candidate, exported, record, wanted.tracking):  # from here on, MLflow is needed
-        decision = decide(report, wanted.gate, wanted.registry, wanted.tracking, wanted.store)
+        decision = decide(
+            report,
+            splits,
+            wanted.examples,
+            wanted.evaluate,
+            wanted.gate,
+            wanted.registry,
+            wanted.tracking,
+            wanted.store,
+        )
         version = register(
             candidate, report, decision, exported, rows, record, wanted.registry, wanted.tracking, wanted.store
         )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from prefect import task
 
-from tunesmith.evaluation.decide import GateConfig, derive_decide
 from tunesmith.evaluation.decide import decide as decide_promotion
+from tunesmith.evaluation.decide import derive_decide
 from tunesmith.evaluation.evaluate import EvaluateConfig, derive_evaluate
 from tunesmith.evaluation.evaluate import evaluate as evaluate_candidate
+from tunesmith.evaluation.gate import GateConfig
 from tunesmith.kinds import Examples
 from tunesmith.modeling.base import ModelConfig
 from tunesmith.store.config import StoreConfig, open_store
@@ -19,6 +20,7 @@ from tunesmith.tracking.config import RegistryConfig, TrackingConfig
 @task(cache_policy=ByContent(derive=derive_evaluate), result_serializer="json")
 def evaluate(
     candidate: Ref,
+    splits: Ref,
     features: Ref,
     examples: Examples,
     model: ModelConfig,
@@ -26,7 +28,7 @@ def evaluate(
     store: StoreConfig,
 ) -> Ref:
     """Score the candidate and its baseline on the test split."""
-    return evaluate_candidate(candidate, features, examples, model, evaluate, open_store(store))
+    return evaluate_candidate(candidate, splits, features, examples, model, evaluate, open_store(store))
 
 
 @task(
@@ -37,7 +39,14 @@ def evaluate(
     retry_condition_fn=is_transient,
 )
 def decide(
-    report: Ref, gate: GateConfig, registry: RegistryConfig, tracking: TrackingConfig, store: StoreConfig
+    report: Ref,
+    splits: Ref,
+    examples: Examples,
+    evaluate: EvaluateConfig,
+    gate: GateConfig,
+    registry: RegistryConfig,
+    tracking: TrackingConfig,
+    store: StoreConfig,
 ) -> Ref:
-    """Compare the candidate with the champion."""
-    return decide_promotion(report, gate, registry, tracking, open_store(store))
+    """Compare the candidate with the champion, on the same test rows."""
+    return decide_promotion(report, splits, examples, evaluate, gate, registry, tracking, open_store(store))

@@ -119,7 +119,7 @@ class Retraining:
         candidate = Ref(kind="train", key=key, uri=str(folder), facts=facts)
         digests = {path.name: folder_digest(path) for path in files.iterdir()}
         exported = self.store.ensure(_derive_export(key, files, digests))
-        made = TrackedCandidate.make(self.store.root, self.tracking, key, 0.5 + self.num_promoted / 100)
+        made = TrackedCandidate.make(self.store.root, self.tracking, key, 0.5 + self.num_promoted / 16, key=key)
         (folder / "metrics.jsonl").write_bytes((made.candidate.folder / "metrics.jsonl").read_bytes())
         report = made.report.model_copy(update={"facts": {**made.report.facts, "candidate": key}})
         seal(folder, {"facts": facts})

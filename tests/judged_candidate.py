@@ -32,8 +32,14 @@ class Candidate:
     store: FolderStore
     examples: Examples
     model: ModelConfig
+    splits: Ref
     features: Ref
     candidate: Ref
+
+    @property
+    def judged(self) -> tuple[Ref, Ref, Ref, Examples, ModelConfig]:
+        """What the evaluate stage looks at."""
+        return self.candidate, self.splits, self.features, self.examples, self.model
 
     def replace_weights(self, value: float) -> None:
         """Set every weight of a full candidate to one value."""
@@ -63,7 +69,7 @@ def make_candidate(
     features = encode(splits, examples, model, tokenize, store)
     candidate = Ref(kind="train", key="candidate", uri=str(folder / "candidate"))
     _save(candidate.folder, model, examples, features)
-    return Candidate(store, examples, model, features, candidate)
+    return Candidate(store, examples, model, splits, features, candidate)
 
 
 def make_rows(num_rows: int) -> pa.Table:

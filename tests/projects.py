@@ -30,6 +30,7 @@ model: {{base: ./model{lora}}}
 tokenize: {{max_length: 32}}
 train: {{engine: {engine}, num_epochs: {num_epochs}, per_device_train_batch_size: 8, learning_rate: 0.003,
         logging_steps: 2, save_steps: 5, precision: fp32}}
+gate: {{min_examples: 5}}
 """
 
 LORA = ", lora: {r: 4, lora_alpha: 8}"

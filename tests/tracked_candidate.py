@@ -7,10 +7,15 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tunesmith.evaluation.decide import GateConfig, decide
+from made_predictions import EXAMPLES, LABELS, make_predictions, make_splits, write_report
+from tunesmith.evaluation.decide import decide
+from tunesmith.evaluation.evaluate import EvaluateConfig
+from tunesmith.evaluation.gate import GateConfig
+from tunesmith.evaluation.predictions import JudgedRows
 from tunesmith.store.folder import FolderStore
 from tunesmith.store.ref import Ref
 from tunesmith.tracking.config import RegistryConfig, TrackingConfig
+from tunesmith.tracking.lineage import Training
 from tunesmith.tracking.record import RecipeRecord
 from tunesmith.tracking.register import register
 
@@ -34,21 +39,33 @@ class TrackedCandidate:
     report: Ref
     exported: Ref
     snapshot: Ref
+    splits: Ref
     record: RecipeRecord
     gate: GateConfig = field(default_factory=GateConfig)
     registry: RegistryConfig = field(default_factory=lambda: RegistryConfig(model_name="sentiment"))
 
     @classmethod
-    def make(cls, root: Path, tracking: TrackingConfig, name: str, accuracy: float, **recipe) -> TrackedCandidate:
-        key = hashlib.sha256(name.encode()).hexdigest()[:32]
-        candidate = _artifact(root, "train", key, num_steps=30, num_parameters=100, training_seconds=1.5)
+    def make(
+        cls, root: Path, tracking: TrackingConfig, name: str, accuracy: float, *, key: str | None = None, **recipe
+    ) -> TrackedCandidate:
+        store, key = FolderStore(root), key or hashlib.sha256(name.encode()).hexdigest()[:32]
+        training = Training(
+            kind=EXAMPLES.kind, base="base", labels=LABELS, lora=None, rows=None, seen=None, start=None
+        ).model_dump(mode="json")
+        candidate = _artifact(
+            root, "train", key, num_steps=30, num_parameters=100, training_seconds=1.5, training=training
+        )
         (candidate.folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
         report = _artifact(
-            root, "evaluate", key, candidate=key, metrics={"accuracy": accuracy, "f1": accuracy / 2},
-            primary_metric="accuracy", greater_is_better=True, num_examples=100,
-            baseline={"name": "majority class", "metrics": {"accuracy": 0.5, "f1": 0.3}},
+            root, "evaluate", key, candidate=key, metrics={"accuracy": accuracy, "f1_macro": accuracy / 2},
+            primary_metric="accuracy", greater_is_better=True, num_examples=100, labels=[*LABELS],
+            baseline={"name": "majority class", "metrics": {"accuracy": 0.5, "f1_macro": 0.3}},
         )  # fmt: skip
-        exported = _artifact(root, "export", key)
+        write_report(report.folder, accuracy, 0.5)
+        splits = make_splits(root / "made" / "splits", store)
+        rows = JudgedRows(splits, "test", EXAMPLES, EvaluateConfig().batch_size)
+        rows.predict(key, LABELS, lambda: make_predictions(accuracy), store)
+        exported = _artifact(root, "export", key, files={})
         (exported.folder / "model" / "deep").mkdir(parents=True, exist_ok=True)
         (exported.folder / "model" / "config.json").write_text(json.dumps({"name": name}))
         (exported.folder / "model" / "deep" / "model.safetensors").write_bytes(b"weights" * 1000)
@@ -56,7 +73,7 @@ class TrackedCandidate:
         snapshot = _artifact(root, "snapshot", "0" * 32, digest=DIGEST, num_rows=1000, columns=columns)
         settings = {"name": "sentiment", "train": {"num_epochs": 1}, "data": {"files": ["a.csv"]}, **recipe}
         record = RecipeRecord(name="sentiment", recipe=settings, recipe_text=f"name: {name}\n", git_commit="c0ffee")
-        return cls(FolderStore(root), tracking, candidate, report, exported, snapshot, record)
+        return cls(store, tracking, candidate, report, exported, snapshot, splits, record)
 
     @classmethod
     def read(cls, job: Path) -> TrackedCandidate:
@@ -71,7 +88,8 @@ class TrackedCandidate:
         )
 
     def decide(self) -> Ref:
-        return decide(self.report, self.gate, self.registry, self.tracking, self.store)
+        judging = (self.report, self.splits, EXAMPLES, EvaluateConfig(), self.gate)
+        return decide(*judging, self.registry, self.tracking, self.store)
 
     def register(self, flow_run_id: str | None = None) -> Ref:
         return register(

@@ -148,8 +148,21 @@ def plan(recipe: Recipe, record: RecipeRecord) -> Plan:
     candidate = planner.add(
         derive_train(features, recipe.examples, recipe.model, recipe.train, store, stream=stream, start=start)
     )
-    report = planner.add(derive_evaluate(candidate, features, recipe.examples, recipe.model, recipe.evaluate))
-    decision = planner.add(derive_decide(report, recipe.gate, recipe.registry, recipe.tracking))
+    report = planner.add(
+        derive_evaluate(candidate, splits, features, recipe.examples, recipe.model, recipe.evaluate, store)
+    )
+    decision = planner.add(
+        derive_decide(
+            report,
+            splits,
+            recipe.examples,
+            recipe.evaluate,
+            recipe.gate,
+            recipe.registry,
+            recipe.tracking,
+            store,
+        )
+    )
     exported = planner.add(derive_export(candidate, features, recipe.examples, recipe.model, recipe.export))
     planner.add_register(
         lambda: derive_register(

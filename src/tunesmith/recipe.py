@@ -17,8 +17,8 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from tunesmith.data.sources import DataConfig
 from tunesmith.data.split_config import SplitConfig
 from tunesmith.errors import CallError, Mistake, RecipeError
-from tunesmith.evaluation.decide import GateConfig
 from tunesmith.evaluation.evaluate import EvaluateConfig
+from tunesmith.evaluation.gate import GateConfig
 from tunesmith.export.export import ExportConfig
 from tunesmith.features.encode import TokenizeConfig
 from tunesmith.home import Home

@@ -68,7 +68,7 @@ def render_summary(summary: RunSummary) -> str:
         *_data_sections(summary),
         _training_lines(summary),
         format_table(
-            [f"on {summary.num_test_examples:,} test examples", "candidate", summary.baseline_name],
+            [f"on {summary.num_test_examples:,} test examples", "candidate", "95 % interval", summary.baseline_name],
             _metric_rows(summary),
         ),
         "\n".join([_version_line(summary), *(f"  {reason}" for reason in summary.reasons)]),
@@ -115,8 +115,15 @@ def _training_lines(summary: RunSummary) -> str:
 
 
 def _metric_rows(summary: RunSummary) -> list[list[str]]:
-    names = sorted(summary.metrics, key=lambda name: name != summary.primary_metric)
-    return [[name, f"{summary.metrics[name]:.4f}", _number(summary.baseline_metrics.get(name))] for name in names]
+    return [
+        [
+            name,
+            f"{summary.metrics[name]:.4f}",
+            str(summary.intervals[name]),
+            _number(summary.baseline_metrics.get(name)),
+        ]
+        for name in summary.headline_metrics
+    ]
 
 
 def _number(value: float | None) -> str:

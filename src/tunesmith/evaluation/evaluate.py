@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,8 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from tunesmith.errors import TunesmithError, UserError
-from tunesmith.evaluation.metric import load_metric, metric_module, metric_names
+from tunesmith.errors import DataError, TunesmithError, UserError
+from tunesmith.evaluation.intervals import compute_intervals
+from tunesmith.evaluation.metric import load_metric, metric_module
+from tunesmith.evaluation.predictions import JudgedRows, read_predictions
 from tunesmith.evaluation.scoring import score
 from tunesmith.features.files import read_split
 from tunesmith.kinds import Examples, find_kind, kind_module
@@ -27,7 +30,8 @@ from tunesmith.store.ref import Facts, Ref
 if TYPE_CHECKING:
     import torch
 
-LIBRARIES = ("torch", "transformers", "evaluate", "scikit-learn")
+LIBRARIES = ("torch", "transformers", "evaluate", "numpy", "scikit-learn", "scipy")
+CANDIDATE, BASELINE = "predictions.parquet", "baseline.parquet"
 
 
 class EvaluateConfig(Section):
@@ -40,26 +44,41 @@ class EvaluateConfig(Section):
 
 
 def derive_evaluate(
-    candidate: Ref, features: Ref, examples: Examples, model: ModelConfig, evaluate: EvaluateConfig
+    candidate: Ref,
+    splits: Ref,
+    features: Ref,
+    examples: Examples,
+    model: ModelConfig,
+    evaluate: EvaluateConfig,
+    store: FolderStore,
 ) -> Derivation:
     """What a candidate's report is made of.
+
+    Args:
+        candidate: The train artifact.
+        splits: The split artifact, whose test rows judge.
+        features: The encode artifact; it holds the key of the splits in its own.
+        examples: The kind of task.
+        model: The base model.
+        evaluate: How the candidate is judged.
+        store: Where the predictions are kept.
 
     Raises:
         UserError: The kind has no such primary metric.
     """
     kind = find_kind(examples)
     _find_primary_metric(kind, evaluate)
-    metrics = [metric_module(name) for name in metric_names() if name in kind.METRICS]
+    modules = [metric_module(name) for name in kind.METRIC_MODULES]
 
     def build(folder: Path) -> Facts:
-        return _evaluate(folder, candidate, features, examples, model, evaluate)
+        return _evaluate(folder, candidate, splits, features, examples, model, evaluate, store)
 
     return Derivation(
         kind="evaluate",
         ingredients=compose_ingredients(
             config={"examples": examples.key_fields(), "evaluate": evaluate.key_fields()},
             inputs={"candidate": candidate.key, "features": features.key},
-            code=("tunesmith.evaluation.evaluate", kind_module(examples), *metrics),
+            code=("tunesmith.evaluation.evaluate", kind_module(examples), *modules),
             libraries=LIBRARIES,
         ),
         build=build,
@@ -68,6 +87,7 @@ def derive_evaluate(
 
 def evaluate(
     candidate: Ref,
+    splits: Ref,
     features: Ref,
     examples: Examples,
     model: ModelConfig,
@@ -77,72 +97,105 @@ def evaluate(
     """Score a candidate and its baseline on the test split.
 
     Returns:
-        predictions.parquet and metrics.json; the facts hold the metrics of both.
+        The predictions of both and metrics.json; the facts hold the metrics of both, and their intervals.
 
     Raises:
         TunesmithError: The candidate's numbers are not finite.
     """
-    return store.ensure(derive_evaluate(candidate, features, examples, model, evaluate))
+    return store.ensure(derive_evaluate(candidate, splits, features, examples, model, evaluate, store))
 
 
 @dataclass(frozen=True)
 class _Judge:
     """What the candidate and its baseline are both judged with."""
 
-    kind: Kind
+    rows: JudgedRows
+    features: Ref
     labels: tuple[str, ...]
-    test: pa.Table
-    pad_token_id: int
-    batch_size: int
+    primary_metric: str
+    store: FolderStore
 
-    def predict(self, model: torch.nn.Module, name: str) -> pa.Table:
-        summary = score(
-            model, self.test, self.kind, self.pad_token_id, batch_size=self.batch_size, title=f"evaluating {name}"
-        )
-        return self.kind.prediction_table(summary, self.test, self.labels)
+    @property
+    def kind(self) -> Kind:
+        return find_kind(self.rows.examples)
 
-    def measure(self, predictions: pa.Table, name: str) -> dict[str, float]:
+    def predict(self, key: str, load: Callable[[], torch.nn.Module], name: str) -> Ref:
+        def predict() -> pa.Table:
+            test, padding = read_split(self.features.folder, self.rows.split), self.features.facts["pad_token_id"]
+            title, size = f"evaluating {name}", self.rows.batch_size
+            summary = score(load(), test, self.kind, padding, batch_size=size, title=title)
+            return self.kind.prediction_table(summary, test, self.labels)
+
+        return self.rows.predict(key, self.labels, predict, self.store)
+
+    def measure(self, predictions: pa.Table, name: str) -> dict[str, Any]:
         metrics = self.kind.compute_metrics(predictions, self.labels, load_metric)
+        metrics = {metric: value for metric, value in metrics.items() if not math.isnan(value)}
+        if self.primary_metric not in metrics:
+            raise DataError(
+                f"evaluate.primary_metric: {self.primary_metric} is not defined on these {predictions.num_rows} test "
+                "examples, for they are all of one label. Add rows, make split.test_fraction larger, or choose another."
+            )
         for metric, value in metrics.items():
             if not math.isfinite(value):
                 raise TunesmithError(f"{metric} of {name} is {value}: its weights are of no use")
-        return {metric: float(value) for metric, value in metrics.items()}
+        intervals = compute_intervals(self.kind.measure(predictions, self.labels), [*metrics])
+        return {
+            "metrics": {metric: float(value) for metric, value in metrics.items()},
+            "intervals": {metric: interval.model_dump() for metric, interval in intervals.items()},
+        }
 
 
 def _evaluate(
-    folder: Path, candidate: Ref, features: Ref, examples: Examples, model: ModelConfig, config: EvaluateConfig
+    folder: Path,
+    candidate: Ref,
+    splits: Ref,
+    features: Ref,
+    examples: Examples,
+    model: ModelConfig,
+    config: EvaluateConfig,
+    store: FolderStore,
 ) -> Facts:
     from tunesmith.modeling.load import load_trained
 
-    kind, labels = find_kind(examples), tuple(features.facts["labels"])
-    test = read_split(features.folder, "test")
-    judge = _Judge(kind, labels, test, features.facts["pad_token_id"], config.batch_size)
-    base = find_base(model).folder
-    predictions = judge.predict(load_trained(candidate.folder, base, examples, labels), "the candidate")
-    primary_metric = _find_primary_metric(kind, config)
+    labels, base = tuple(features.facts["labels"]), find_base(model).folder
+    primary_metric = _find_primary_metric(find_kind(examples), config)
+    rows = JudgedRows(splits, "test", examples, config.batch_size)
+    judge = _Judge(rows, features, labels, primary_metric, store)
+    predicted = judge.predict(
+        candidate.key, lambda: load_trained(candidate.folder, base, examples, labels), "the candidate"
+    )
+    predictions = read_predictions(predicted, judge.kind, labels)
+    pq.write_table(predictions, folder / CANDIDATE)
     facts = {
         "candidate": candidate.key,
-        "metrics": judge.measure(predictions, "the candidate"),
-        "baseline": _judge_baseline(judge, predictions, read_split(features.folder, "train"), examples, base),
+        **judge.measure(predictions, "the candidate"),
+        "baseline": _judge_baseline(judge, predictions, model, folder),
         "primary_metric": primary_metric,
-        "greater_is_better": kind.METRICS[primary_metric],
+        "greater_is_better": judge.kind.METRICS[primary_metric],
+        "headline_metrics": [*dict.fromkeys([primary_metric, *judge.kind.HEADLINE_METRICS])],
+        "labels": [*labels],
         "num_examples": predictions.num_rows,
     }
-    pq.write_table(predictions, folder / "predictions.parquet")
     (folder / "metrics.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
     return facts
 
 
-def _judge_baseline(
-    judge: _Judge, predictions: pa.Table, train: pa.Table, examples: Examples, base: Path
-) -> dict[str, Any]:
+def _judge_baseline(judge: _Judge, predictions: pa.Table, model: ModelConfig, folder: Path) -> dict[str, Any]:
     from tunesmith.modeling.load import build_model
 
-    name = judge.kind.baseline_name(train, judge.labels)
+    train = read_split(judge.features.folder, "train")
+    name, base = judge.kind.baseline_name(train, judge.labels), find_base(model)
     baseline = judge.kind.baseline_predictions(train, predictions, judge.labels)
     if baseline is None:
-        baseline = judge.predict(build_model(base, examples, judge.labels, None, seed=0), "the base model")
-    return {"name": name, "metrics": judge.measure(baseline, f"the baseline ({name})")}
+        untouched = judge.predict(
+            f"{base.digest} untouched, {judge.features.facts['max_length']} tokens",
+            lambda: build_model(base.folder, judge.rows.examples, judge.labels, None, seed=0),
+            "the base model",
+        )
+        baseline = read_predictions(untouched, judge.kind, judge.labels)
+    pq.write_table(baseline, folder / BASELINE)
+    return {"name": name, **judge.measure(baseline, f"the baseline ({name})")}
 
 
 def _find_primary_metric(kind: Kind, config: EvaluateConfig) -> str:

@@ -52,9 +52,10 @@ def read_split(folder: Path, split: str) -> pa.Table:
         split: `train`, `validation` or `test`.
     """
     index = SplitFiles.model_validate_json((folder / f"{split}.json").read_bytes())
-    return pa.concat_tables([_map(folder / chunk.file) for chunk in index.chunks])
+    return pa.concat_tables([map_features(folder / chunk.file) for chunk in index.chunks])
 
 
-def _map(path: Path) -> pa.Table:
+def map_features(path: Path) -> pa.Table:
+    """The examples of one file, mapped from the disk."""
     with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as reader:
         return reader.read_all()

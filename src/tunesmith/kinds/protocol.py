@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import pyarrow as pa
 
+from tunesmith.kinds.draws import Measured
 from tunesmith.kinds.encoder import Encoder
 from tunesmith.kinds.limit import Limit
 from tunesmith.kinds.ragged import FeatureRows
@@ -103,6 +104,10 @@ class Kind(Protocol):
     """What a candidate is judged by unless the recipe says otherwise."""
     METRICS: Mapping[str, bool]
     """Name of a metric -> whether greater is better."""
+    METRIC_MODULES: tuple[str, ...]
+    """The `evaluate` modules that compute them."""
+    HEADLINE_METRICS: tuple[str, ...]
+    """Those that a person sees at once."""
     CUTS_TEXTS: bool
     """Whether a text that is longer than an example may be has to be cut: what `tokenize.on_overflow` is about."""
     JOINS_ROWS: bool
@@ -146,6 +151,12 @@ class Kind(Protocol):
         self, summary: Mapping[str, np.ndarray[Any, Any]], features: pa.Table, labels: Sequence[str]
     ) -> pa.Table:
         """One row for each row of the data that the features are of, in their order."""
+
+    def reorder_labels(self, predictions: pa.Table, own: Sequence[str], labels: Sequence[str]) -> pa.Table:
+        """The table of a model whose label set `own` is `labels` in another order, as if that were its order, too."""
+
+    def measure(self, predictions: pa.Table, labels: Sequence[str]) -> Measured:
+        """A prediction table, ready for metrics in any draw of its rows."""
 
     def compute_metrics(self, predictions: pa.Table, labels: Sequence[str], metric: LoadMetric) -> dict[str, float]:
         """Every metric of METRICS over a prediction table."""

@@ -12,7 +12,9 @@ import pyarrow.compute as pc
 from pydantic import field_validator
 
 from tunesmith.errors import DataError
+from tunesmith.kinds import class_metrics
 from tunesmith.kinds.checks import check_columns, check_no_nulls, check_not_empty, check_text, count_rows, row_number
+from tunesmith.kinds.class_metrics import Classified, compute_by_modules, softmax
 from tunesmith.kinds.encoder import Encoder
 from tunesmith.kinds.labels import as_text, check_members, find_ids, name_some
 from tunesmith.kinds.limit import Limit
@@ -35,13 +37,8 @@ if TYPE_CHECKING:
 AUTO_CLASS = "AutoModelForSequenceClassification"
 PEFT_TASK_TYPE = "SEQ_CLS"
 PRIMARY_METRIC = "accuracy"
-METRICS: Mapping[str, bool] = {
-    "accuracy": True,
-    "precision": True,
-    "recall": True,
-    "f1": True,
-    "matthews_correlation": True,
-}
+METRICS, METRIC_MODULES = class_metrics.METRICS, class_metrics.MODULES
+HEADLINE_METRICS = ("accuracy", "f1_macro", "matthews_correlation", "roc_auc", "log_loss", "expected_calibration_error")
 CUTS_TEXTS = True
 JOINS_ROWS = False
 
@@ -182,28 +179,52 @@ def prediction_table(
             "row_id": features["row_id"].take(pa.array(firsts)),
             "label": _names(features["labels"].to_numpy()[firsts], labels),
             **_predictions(logits, labels),
-            "logits": pa.array(list(logits.astype(np.float32)), pa.list_(pa.float32())),
+            "logits": _as_lists(logits),
         }
     )
 
 
+def reorder_labels(predictions: pa.Table, own: Sequence[str], labels: Sequence[str]) -> pa.Table:
+    """The table with each row's logits in another order of the labels."""
+    if list(own) == list(labels):
+        return predictions
+    logits = _read_logits(predictions, own)[:, [list(own).index(label) for label in labels]]
+    return predictions.set_column(predictions.column_names.index("logits"), "logits", _as_lists(logits))
+
+
+def measure(predictions: pa.Table, labels: Sequence[str]) -> Classified:
+    """The classes and their probabilities, ready for metrics in any draw of examples."""
+    names = pa.array(labels, pa.string())
+    return Classified(
+        pc.index_in(predictions["label"], value_set=names).to_numpy(),
+        pc.index_in(predictions["prediction"], value_set=names).to_numpy(),
+        softmax(_read_logits(predictions, labels)),
+    )
+
+
 def compute_metrics(predictions: pa.Table, labels: Sequence[str], metric: LoadMetric) -> dict[str, float]:
-    """Accuracy, macro precision, recall and F1, and Matthews' correlation, over all rows."""
-    values = pa.array(labels, pa.string())
-    predicted = pc.index_in(predictions["prediction"], value_set=values).to_pylist()
-    references = pc.index_in(predictions["label"], value_set=values).to_pylist()
-    return {name: metric(name).compute(predictions=predicted, references=references)[name] for name in METRICS}
+    """Every metric over all rows."""
+    return compute_by_modules(measure(predictions, labels), metric)
 
 
 def baseline_predictions(train_features: pa.Table, predictions: pa.Table, labels: Sequence[str]) -> pa.Table:
-    """Every row predicted as the most frequent label of the train split; of equals, the first in the set."""
-    majority = pa.array([_find_majority(train_features, labels)] * predictions.num_rows, pa.string())
-    return pa.table({"row_id": predictions["row_id"], "label": predictions["label"], "prediction": majority})
+    """Every row predicted as often each label as the train split has it: the most frequent one, of equals the first."""
+    counts = _count_labels(train_features, labels)
+    # One more of each: a label that only the other splits have is unlikely, and not impossible.
+    logits = np.log((counts + 1) / (counts.sum() + len(counts)))[None].repeat(predictions.num_rows, axis=0)
+    return pa.table(
+        {
+            "row_id": predictions["row_id"],
+            "label": predictions["label"],
+            **_predictions(logits, labels),
+            "logits": _as_lists(logits),
+        }
+    )
 
 
 def baseline_name(train_features: pa.Table, labels: Sequence[str]) -> str:
     """The baseline, as a person would call it."""
-    return f"majority class ({_find_majority(train_features, labels)})"
+    return f"majority class ({labels[int(_count_labels(train_features, labels).argmax())]})"
 
 
 def predict(
@@ -269,17 +290,25 @@ def _average(logits: np.ndarray[Any, Any], firsts: np.ndarray[Any, Any]) -> np.n
     return means.astype(np.float32)
 
 
-def _find_majority(train_features: pa.Table, labels: Sequence[str]) -> str:
+def _count_labels(train_features: pa.Table, labels: Sequence[str]) -> np.ndarray[Any, Any]:
+    """How many rows have each label."""
     ids = train_features["labels"].to_numpy()[_find_firsts(train_features)]
-    counts = np.bincount(ids, minlength=len(labels))
-    return labels[int(counts.argmax())]
+    return np.bincount(ids, minlength=len(labels))
 
 
 def _predictions(logits: np.ndarray[Any, Any], labels: Sequence[str]) -> dict[str, pa.Array]:
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     best = logits.argmax(axis=1)
-    probability = shifted[np.arange(len(best)), best] / shifted.sum(axis=1)
+    probability = softmax(logits)[np.arange(len(best)), best]
     return {"prediction": _names(best, labels), "probability": pa.array(probability, pa.float64())}
+
+
+def _read_logits(predictions: pa.Table, labels: Sequence[str]) -> np.ndarray[Any, Any]:
+    flat: np.ndarray[Any, Any] = pc.list_flatten(predictions["logits"]).to_numpy()
+    return flat.reshape(predictions.num_rows, len(labels))
+
+
+def _as_lists(logits: np.ndarray[Any, Any]) -> pa.Array:
+    return pa.array(list(logits.astype(np.float32)), pa.list_(pa.float32()))
 
 
 def _names(ids: np.ndarray[Any, Any], labels: Sequence[str]) -> pa.Array:

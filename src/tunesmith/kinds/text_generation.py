@@ -10,11 +10,13 @@ import pyarrow as pa
 from pydantic import Field
 
 from tunesmith.errors import ModelError
+from tunesmith.kinds import token_metrics
 from tunesmith.kinds.checks import check_columns, check_not_empty, check_text, row_number
 from tunesmith.kinds.encoder import Encoder
 from tunesmith.kinds.limit import Limit
 from tunesmith.kinds.protocol import AllRows, Distinct, Encoded, ExamplesSection, LoadedModel, LoadMetric, Origins
 from tunesmith.kinds.ragged import FeatureRows
+from tunesmith.kinds.token_metrics import Predicted
 from tunesmith.kinds.tokens import TokenRows, cut_by_length, pad, take_rows, tokenize
 from tunesmith.section import NOT_IN_KEY
 
@@ -25,7 +27,9 @@ if TYPE_CHECKING:
 AUTO_CLASS = "AutoModelForCausalLM"
 PEFT_TASK_TYPE = "CAUSAL_LM"
 PRIMARY_METRIC = "perplexity"
-METRICS: Mapping[str, bool] = {"perplexity": False, "token_accuracy": True}
+METRICS = token_metrics.METRICS
+METRIC_MODULES = tuple(METRICS)
+HEADLINE_METRICS = tuple(METRICS)
 CUTS_TEXTS = False
 JOINS_ROWS = True
 NO_LIMIT = Limit(max_length=None)
@@ -152,6 +156,16 @@ def prediction_table(
             "num_correct": pa.array(summary["num_correct"], pa.int64()),
         }
     )
+
+
+def reorder_labels(predictions: pa.Table, own: Sequence[str], labels: Sequence[str]) -> pa.Table:
+    """The table as it is: there are no labels."""
+    return predictions
+
+
+def measure(predictions: pa.Table, labels: Sequence[str]) -> Predicted:
+    """What each block was foretold like, ready for metrics in any draw of blocks."""
+    return Predicted(*(predictions[name].to_numpy() for name in ("nll", "num_tokens", "num_correct")))
 
 
 def compute_metrics(predictions: pa.Table, labels: Sequence[str], metric: LoadMetric) -> dict[str, float]:

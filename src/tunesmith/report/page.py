@@ -58,11 +58,12 @@ def _metrics(summary: RunSummary) -> str:
         label = f"**{name}** (primary)" if name == summary.primary_metric else name
         baseline = summary.baseline_metrics.get(name)
         gain = "" if baseline is None else f"{summary.metrics[name] - baseline:+.4f}"
-        rows.append((label, f"{summary.metrics[name]:.4f}", "" if baseline is None else f"{baseline:.4f}", gain))
+        value, interval = f"{summary.metrics[name]:.4f}", str(summary.intervals[name])
+        rows.append((label, value, interval, "" if baseline is None else f"{baseline:.4f}", gain))
     direction = "greater" if summary.greater_is_better else "less"
     heading = f"## Metrics on {summary.num_test_examples:,} test examples"
     note = f"The decision rests on {summary.primary_metric}: {direction} is better."
-    header = ("metric", "candidate", f"baseline: {escape_text(summary.baseline_name)}", "difference")
+    header = ("metric", "candidate", "95 % interval", f"baseline: {escape_text(summary.baseline_name)}", "difference")
     return f"{heading}\n\n{render_table(header, rows)}\n\n{note}"
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from tunesmith.evaluation.intervals import Interval
 from tunesmith.store.ref import Ref
 
 
@@ -107,6 +108,10 @@ class RunSummary(BaseModel):
     """Test examples that the metrics are over."""
     metrics: dict[str, float]
     """The candidate's metrics."""
+    intervals: dict[str, Interval]
+    """Where each metric may be, with a confidence of 95 %, on all that the test examples stand for."""
+    headline_metrics: tuple[str, ...]
+    """Those that a person sees at once, the primary one first."""
     baseline_name: str
     """What the candidate is compared with."""
     baseline_metrics: dict[str, float]
@@ -118,7 +123,7 @@ class RunSummary(BaseModel):
     merging: dict[str, Any] | None
     """For an adapter on a quantized base model: what merging it costs, as the export stage measured it."""
     verdict: str
-    """PROMOTE or HOLD."""
+    """PROMOTE, HOLD, REJECT or NEED-DATA."""
     reasons: tuple[str, ...]
     """Why, a sentence a reason."""
     model_name: str
@@ -184,6 +189,8 @@ def summarize_run(name: str, refs: Iterable[Ref]) -> RunSummary:
         validation_loss=train["validation_loss"],
         num_test_examples=report["num_examples"],
         metrics=report["metrics"],
+        intervals=report["intervals"],
+        headline_metrics=tuple(name for name in report["headline_metrics"] if name in report["metrics"]),
         baseline_name=report["baseline"]["name"],
         baseline_metrics=report["baseline"]["metrics"],
         primary_metric=report["primary_metric"],

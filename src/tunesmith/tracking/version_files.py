@@ -91,8 +91,8 @@ def _fetch(
         problem = "it is not what was registered"
         log.warning("%s: %s is damaged in %s", version.uri, name, found)
     raise ModelError(
-        f"{version.uri}: training cannot begin from it: its {name} cannot be used, {problem}, in the store and in "
-        f"MLflow (run {version.mlflow_run_id}). Restore it, roll back to another version, or set model.start: base."
+        f"{version.uri}: its {name} cannot be used, {problem}, in the store and in MLflow (run "
+        f"{version.mlflow_run_id}). Restore it, or roll back to another version."
     )
 
 

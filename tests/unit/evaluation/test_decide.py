@@ -1,134 +1,136 @@
-"""Whether a candidate becomes the champion."""
+"""The decide stage: what it looks at, and that a decision stands."""
 
 from __future__ import annotations
 
-import math
+import json
+import shutil
 
 import pytest
-from pydantic import ValidationError
 
+from made_predictions import EXAMPLES, LABELS, make_predictions, make_splits, write_report
 from tunesmith.evaluation import decide as module
-from tunesmith.evaluation.decide import GateConfig, decide, derive_decide, judge
+from tunesmith.evaluation.decide import DECISION_FILE, decide, decide_again, derive_decide
+from tunesmith.evaluation.evaluate import EvaluateConfig
+from tunesmith.evaluation.gate import Decision, GateConfig
+from tunesmith.evaluation.predictions import JudgedRows
 from tunesmith.store.folder import FolderStore
 from tunesmith.store.ref import Ref
 from tunesmith.tracking.config import RegistryConfig, TrackingConfig
+from tunesmith.tracking.lineage import Lineage, Training
 from tunesmith.tracking.registry import RegisteredVersion
 
 TRACKING = TrackingConfig(uri="sqlite:////home/mlflow.db", experiment="a")
 REGISTRY = RegistryConfig(model_name="a")
 
 
-def report(value, *, baseline=0.5, metric="accuracy", greater_is_better=True, key="report"):
-    facts = {
-        "candidate": "candidate",
-        "metrics": {metric: value},
-        "primary_metric": metric,
-        "greater_is_better": greater_is_better,
-        "baseline": {"name": "majority class", "metrics": {metric: baseline}},
-    }
-    return Ref(kind="evaluate", key=key, uri="", facts=facts)
-
-
-def champion(value, *, key="champion", metric="accuracy", version=3, decision=None, promoted_by=None):
+def version(*, key="champion", number=3, kind="text-classification", labels=LABELS, decision=None, promoted_by=None):
+    training = Training(kind=kind, base="base", labels=labels, lora=None, rows=None, seen=None, start=None)
     return RegisteredVersion(
-        model_name="a", version=version, aliases=("champion",), candidate_key=key, primary_metric=metric, value=value,
+        model_name="a", version=number, aliases=("champion",), candidate_key=key, primary_metric="accuracy", value=0.99,
         metrics={}, decision=decision, promoted_by=promoted_by, data_digest=None, mlflow_run_id="", created_unix=0.0,
-        source="",
+        source="", lineage=Lineage(training=training, export="export", files={}),
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("value", "gate", "against", "verdict", "reason"),
-    [
-        (0.8, GateConfig(), None, "PROMOTE", "0.8000 beats the 0.5000 of the baseline (majority class)"),
-        (0.5, GateConfig(), None, "HOLD", "0.5000 does not beat the 0.5000 of the baseline"),
-        (0.4, GateConfig(require_baseline=False), None, "PROMOTE", "the candidate's accuracy is 0.4000"),
-        (0.81, GateConfig(), champion(0.8), "PROMOTE", "0.8100 against 0.8000 of the champion (version 3) is better"),
-        (0.8, GateConfig(), champion(0.8), "HOLD", "is no better"),
-        (0.7, GateConfig(), champion(0.8), "HOLD", "is worse by 0.1000"),
-        (0.87, GateConfig(min_gain=0.01), champion(0.86), "HOLD", "by 0.0100, not more than the 0.01 that the gate"),
-        (0.88, GateConfig(min_gain=0.01), champion(0.86), "PROMOTE", "by 0.0200, more than the 0.01 that the gate"),
-        (0.9, GateConfig(), champion(0.8, key="candidate"), "HOLD", "is the champion already (version 3)"),
-        (0.9, GateConfig(), champion(0.8, metric="f1"), "HOLD", "judged by accuracy, the champion (version 3) by f1"),
-        (0.9, GateConfig(), champion(None, metric=None, key=None), "HOLD", "by no metric that Tunesmith knows"),
-        (math.nan, GateConfig(), champion(0.8), "HOLD", "accuracy is not a number"),
-        (math.nan, GateConfig(require_baseline=False), None, "HOLD", "accuracy is not a number"),
-        (0.9, GateConfig(), champion(math.nan), "HOLD", "champion's accuracy (version 3) is not a number"),
-    ],
-)  # fmt: skip
-def test_the_verdict_follows_from_the_numbers_and_says_so(value, gate, against, verdict, reason):
-    decision = judge(report(value), gate, against)
-    assert decision["verdict"] == verdict
-    assert reason in decision["reasons"][0]
+class Desk:
+    """Where decisions are made; `champion` and `registered` are what the registry answers."""
 
+    def __init__(self, folder):
+        self.folder, self.store = folder, FolderStore(folder / "store")
+        self.splits = make_splits(folder / "splits", self.store)
+        self.champion = self.registered = None
 
-def test_where_smaller_is_better_smaller_wins():
-    def verdict(value, against):
-        perplexity = report(value, baseline=20.0, metric="perplexity", greater_is_better=False)
-        return judge(perplexity, GateConfig(), against)["verdict"]
+    def report(self, accuracy, key="report"):
+        folder = self.folder / "reports" / f"{key}-{accuracy}"
+        folder.mkdir(parents=True, exist_ok=True)
+        write_report(folder, accuracy, 0.5)
+        facts = {
+            "candidate": "candidate", "labels": [*LABELS], "metrics": {"accuracy": accuracy},
+            "primary_metric": "accuracy", "greater_is_better": True,
+            "baseline": {"name": "majority class", "metrics": {"accuracy": 0.5}},
+        }  # fmt: skip
+        return Ref(kind="evaluate", key=key, uri=str(folder), facts=facts)
 
-    assert verdict(10.0, None) == "PROMOTE"
-    assert verdict(30.0, None) == "HOLD"
-    assert verdict(10.0, champion(12.0, metric="perplexity")) == "PROMOTE"
-    assert verdict(13.0, champion(12.0, metric="perplexity")) == "HOLD"
+    def know(self, key, accuracy):
+        """Have the predictions of a model."""
+        rows = JudgedRows(self.splits, "test", EXAMPLES, 64)
+        return rows.predict(key, LABELS, lambda: make_predictions(accuracy), self.store)
 
+    def arguments(self, report, gate=None, registry=REGISTRY, tracking=TRACKING):
+        return report, self.splits, EXAMPLES, EvaluateConfig(), gate or GateConfig(), registry, tracking, self.store
 
-def test_a_candidate_without_a_baseline_to_beat_is_held():
-    decision = judge(report(0.9, baseline=None), GateConfig(), None)
-    assert decision["verdict"] == "HOLD"
-    assert "has no accuracy to beat" in decision["reasons"][0]
-
-
-def test_the_document_holds_every_number_behind_the_verdict():
-    decision = judge(report(0.81), GateConfig(min_gain=0.005), champion(0.8))
-    assert {name: decision[name] for name in ("primary_metric", "greater_is_better", "min_gain")} == {
-        "primary_metric": "accuracy",
-        "greater_is_better": True,
-        "min_gain": 0.005,
-    }
-    assert decision["candidate"] == {"key": "candidate", "value": 0.81}
-    assert decision["champion"] == {"version": 3, "key": "champion", "value": 0.8}
-    assert decision["baseline"] == {"name": "majority class", "value": 0.5}
-
-
-@pytest.mark.parametrize("min_gain", [-0.1, math.nan, math.inf])
-def test_a_gain_that_cannot_be_demanded_is_refused(min_gain):
-    with pytest.raises(ValidationError):
-        GateConfig(min_gain=min_gain)
+    def decide(self, report, gate=None):
+        return decide(*self.arguments(report, gate))
 
 
 @pytest.fixture
-def registry(monkeypatch):
-    """What the registry answers: set `registry["champion"]` or `registry["version"]`."""
-    answers = {"champion": None, "version": None}
-    monkeypatch.setattr(module, "find_champion", lambda *_: answers["champion"])
-    monkeypatch.setattr(module, "find_version", lambda *_: answers["version"])
-    return answers
+def desk(tmp_path, monkeypatch):
+    made = Desk(tmp_path)
+    monkeypatch.setattr(module, "find_champion", lambda *_: made.champion)
+    monkeypatch.setattr(module, "find_version", lambda *_: made.registered)
+    return made
 
 
-def test_a_decision_stands_when_another_champion_comes(tmp_path, registry):
-    store = FolderStore(tmp_path)
-    first = decide(report(0.8), GateConfig(), REGISTRY, TRACKING, store)
-    registry["champion"] = champion(0.9)
-    again = decide(report(0.8), GateConfig(), REGISTRY, TRACKING, store)
+def test_the_champion_is_judged_on_the_same_rows_and_not_by_its_old_number(desk):
+    desk.champion = version()
+    desk.know("champion", 0.8)
+    decision = desk.decide(desk.report(0.9))
+    assert decision.facts["verdict"] == "PROMOTE"
+    assert decision.facts["champion"] == {"version": 3, "key": "champion", "value": 0.8, "obstacle": None}
+    assert decision.facts["comparison"]["num_only_candidate"] == 10
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"kind": "text-generation"}, "it is for text-generation, the candidate for text-classification"),
+        ({"labels": ("bad", "fair", "good")}, "it knows the labels 'bad', 'fair', 'good', the candidate 'bad', 'good'"),
+        ({"key": None}, "it was not registered by this version of Tunesmith"),
+    ],
+)
+def test_a_champion_that_cannot_be_compared_stays_and_the_reason_is_told(desk, changes, reason):
+    desk.champion = version(**changes)
+    decision = desk.decide(desk.report(1.0))
+    assert decision.facts["verdict"] == "HOLD"
+    assert reason in decision.facts["reasons"][0]
+    assert "promote it by hand" in decision.facts["reasons"][0]
+
+
+def test_a_champion_with_its_labels_in_another_order_is_compared(desk):
+    desk.champion = version(labels=LABELS[::-1])
+    rows = JudgedRows(desk.splits, "test", EXAMPLES, 64)
+    rows.predict("champion", LABELS[::-1], lambda: make_predictions(0.8, labels=LABELS[::-1]), desk.store)
+    gate = GateConfig(min_examples=1)
+    found = desk.decide(desk.report(0.9), gate).facts
+    assert (found["verdict"], found["comparison"]["num_only_candidate"] > 0) == ("PROMOTE", True)
+
+
+def test_a_decision_stands_when_another_champion_comes(desk):
+    first = desk.decide(desk.report(0.8))
+    desk.champion = version()
+    again = desk.decide(desk.report(0.8))
     assert again.is_cached
     assert (again.key, again.facts["verdict"]) == (first.key, "PROMOTE")
 
 
-def test_another_report_another_gate_and_another_registry_are_decided_anew():
+def test_another_report_another_gate_and_another_registry_are_decided_anew(desk):
     keys = {
-        derive_decide(report(0.8), GateConfig(), REGISTRY, TRACKING).key,
-        derive_decide(report(0.8, key="other"), GateConfig(), REGISTRY, TRACKING).key,
-        derive_decide(report(0.8), GateConfig(min_gain=0.1), REGISTRY, TRACKING).key,
-        derive_decide(report(0.8), GateConfig(), RegistryConfig(model_name="b"), TRACKING).key,
-        derive_decide(report(0.8), GateConfig(), REGISTRY, TrackingConfig(uri="http://server")).key,
+        derive_decide(*desk.arguments(*arguments)).key
+        for arguments in (
+            (desk.report(0.8),),
+            (desk.report(0.8, key="other"),),
+            (desk.report(0.8), GateConfig(min_gain=0.1)),
+            (desk.report(0.8), None, RegistryConfig(model_name="b")),
+            (desk.report(0.8), None, REGISTRY, TrackingConfig(uri="http://server")),
+        )
     }
     assert len(keys) == 5
 
 
-def test_equal_decisions_have_one_key_and_different_ones_two(tmp_path, registry):
-    def key(folder, value):
-        return decide(report(value), GateConfig(), REGISTRY, TRACKING, FolderStore(tmp_path / folder)).key
+def test_equal_decisions_have_one_key_and_different_ones_two(desk):
+    def key(folder, accuracy):
+        desk.store = FolderStore(desk.folder / folder)
+        return desk.decide(desk.report(accuracy)).key
 
     assert key("a", 0.8) == key("b", 0.8)
     assert key("c", 0.9) != key("a", 0.8)
@@ -143,9 +145,21 @@ def test_equal_decisions_have_one_key_and_different_ones_two(tmp_path, registry)
     ],
 )
 def test_a_lost_decision_is_taken_from_the_version_if_it_was_carried_out_for_this_gate(
-    tmp_path, registry, promoted_by, gate, verdict
+    desk, promoted_by, gate, verdict
 ):
-    earlier = judge(report(0.8), GateConfig(), None)
-    registry["version"] = champion(0.8, key="candidate", decision=earlier, promoted_by=promoted_by)
-    registry["champion"] = champion(0.8, key="candidate")
-    assert decide(report(0.8), gate, REGISTRY, TRACKING, FolderStore(tmp_path)).facts["verdict"] == verdict
+    earlier = desk.decide(desk.report(0.8))
+    shutil.rmtree(desk.store.root)
+    desk.registered = version(key="candidate", decision=earlier.facts, promoted_by=promoted_by)
+    desk.champion = desk.registered
+    assert desk.decide(desk.report(0.8), gate).facts["verdict"] == verdict
+
+
+def test_a_decision_is_made_again_from_its_folder_alone(desk, monkeypatch):
+    desk.champion = version()
+    desk.know("champion", 0.8)
+    made = desk.decide(desk.report(0.85))
+    shutil.rmtree(desk.folder / "reports")
+    monkeypatch.delattr(module, "find_champion")
+    document = json.loads((made.folder / DECISION_FILE).read_bytes())
+    again = decide_again(Decision.model_validate(document).case, made.folder)
+    assert again.model_dump(mode="json") == document == made.facts

@@ -23,7 +23,7 @@ def case(bert: Path, tmp_path: Path) -> Candidate:
 
 
 def judge(case: Candidate, config: EvaluateConfig | None = None) -> Ref:
-    return evaluate(case.candidate, case.features, case.examples, case.model, config or EvaluateConfig(), case.store)
+    return evaluate(*case.judged, config or EvaluateConfig(), case.store)
 
 
 def test_a_classifier_is_judged_beside_the_majority_class(case: Candidate) -> None:
@@ -34,7 +34,7 @@ def test_a_classifier_is_judged_beside_the_majority_class(case: Candidate) -> No
     facts = report.facts
     assert facts["metrics"]["accuracy"] == pytest.approx(sklearn.metrics.accuracy_score(truth, predicted), abs=1e-9)
     f1 = sklearn.metrics.f1_score(truth, predicted, average="macro", zero_division=0)
-    assert facts["metrics"]["f1"] == pytest.approx(f1, abs=1e-9)
+    assert facts["metrics"]["f1_macro"] == pytest.approx(f1, abs=1e-9)
     assert facts["baseline"]["name"] == "majority class (good)"
     assert facts["baseline"]["metrics"]["accuracy"] == pytest.approx(20 / 30)
     assert (facts["candidate"], facts["num_examples"], facts["greater_is_better"]) == ("candidate", 30, True)
@@ -79,20 +79,16 @@ def test_a_second_evaluation_is_found_and_a_changed_batch_size_is_not(case: Cand
 
 
 def test_the_recipe_chooses_the_primary_metric(case: Candidate) -> None:
-    assert judge(case, EvaluateConfig(primary_metric="f1")).facts["primary_metric"] == "f1"
+    assert judge(case, EvaluateConfig(primary_metric="f1_macro")).facts["primary_metric"] == "f1_macro"
 
 
 def test_a_primary_metric_of_another_kind_is_refused_before_anything_is_computed(case: Candidate) -> None:
-    with pytest.raises(UserError, match="'perplexity' is not a metric of this kind; there are accuracy, f1"):
-        derive_evaluate(
-            case.candidate, case.features, case.examples, case.model, EvaluateConfig(primary_metric="perplexity")
-        )
+    with pytest.raises(UserError, match="'perplexity' is not a metric of this kind; there are accuracy,"):
+        derive_evaluate(*case.judged, EvaluateConfig(primary_metric="perplexity"), case.store)
 
 
 def test_the_key_holds_the_metrics_of_the_kind_and_no_others(case: Candidate) -> None:
-    code = derive_evaluate(case.candidate, case.features, case.examples, case.model, EvaluateConfig()).ingredients[
-        "code"
-    ]
+    code = derive_evaluate(*case.judged, EvaluateConfig(), case.store).ingredients["code"]
     assert "tunesmith.evaluation.metrics.accuracy.accuracy" in code
     assert "tunesmith.evaluation.metrics.perplexity.perplexity" not in code
     assert "tunesmith.kinds.text_classification" in code

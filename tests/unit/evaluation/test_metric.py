@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -15,9 +16,25 @@ import sklearn.metrics
 
 from tunesmith.evaluation.metric import METRICS_FOLDER, load_metric, metric_names
 
-NAMES = ("accuracy", "f1", "matthews_correlation", "perplexity", "precision", "recall", "token_accuracy")
+NAMES = (
+    "accuracy",
+    "average_precision",
+    "balanced_accuracy",
+    "brier_score",
+    "exact_match",
+    "expected_calibration_error",
+    "f1",
+    "log_loss",
+    "matthews_correlation",
+    "perplexity",
+    "precision",
+    "recall",
+    "roc_auc",
+    "token_accuracy",
+)
 REFERENCES = {
     "accuracy": sklearn.metrics.accuracy_score,
+    "balanced_accuracy": sklearn.metrics.balanced_accuracy_score,
     "f1": sklearn.metrics.f1_score,
     "matthews_correlation": sklearn.metrics.matthews_corrcoef,
     "precision": sklearn.metrics.precision_score,
@@ -48,6 +65,7 @@ def test_every_metric_folder_has_a_module_of_its_name() -> None:
 
 @pytest.mark.parametrize("name", sorted(REFERENCES))
 @pytest.mark.parametrize("num_classes", [2, 3, 77])
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")  # of the reference, not of ours
 def test_a_metric_equals_that_of_scikit_learn(name: str, num_classes: int) -> None:
     predictions, references = random_labels(num_classes, seed=num_classes)
     options = {"average": "macro"} if name in AVERAGED else {}
@@ -90,6 +108,64 @@ def test_matthews_correlation_of_a_single_class_is_zero_without_a_warning() -> N
     assert value == {"matthews_correlation": 0.0}
 
 
+def random_scores(num_classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    scores = np.round(generator.dirichlet(np.ones(num_classes), 300), 3) + 1e-4  # rounded: some are equal
+    references = np.concatenate([np.arange(num_classes), generator.integers(num_classes, size=300 - num_classes)])
+    return scores / scores.sum(axis=1, keepdims=True), references
+
+
+def reference_calibration_error(scores: np.ndarray, references: np.ndarray) -> float:
+    edges = np.linspace(0, 1, 16)
+    confidence, is_right = scores.max(axis=1), scores.argmax(axis=1) == references
+    error = 0.0
+    for low, high in itertools.pairwise(edges):
+        is_in = (confidence > low) & (confidence <= high)
+        if is_in.any():
+            error += is_in.mean() * abs(is_right[is_in].mean() - confidence[is_in].mean())
+    return error
+
+
+SCORED = {
+    "roc_auc": lambda scores, references: (
+        sklearn.metrics.roc_auc_score(references, scores[:, 1])
+        if scores.shape[1] == 2
+        else sklearn.metrics.roc_auc_score(references, scores, multi_class="ovr", average="macro")
+    ),
+    "average_precision": lambda scores, references: sklearn.metrics.average_precision_score(
+        references, scores[:, 1] if scores.shape[1] == 2 else scores, average="macro"
+    ),
+    "log_loss": lambda scores, references: sklearn.metrics.log_loss(references, scores),
+    "brier_score": lambda scores, references: sklearn.metrics.brier_score_loss(
+        references, scores[:, 1] if scores.shape[1] == 2 else scores
+    ),
+    "expected_calibration_error": reference_calibration_error,
+}
+
+
+@pytest.mark.parametrize("name", sorted(SCORED))
+@pytest.mark.parametrize("num_classes", [2, 3, 30])
+def test_a_metric_of_probabilities_equals_its_reference(name: str, num_classes: int) -> None:
+    scores, references = random_scores(num_classes, seed=num_classes)
+    value = load_metric(name).compute(prediction_scores=scores, references=references)[name]
+    assert value == pytest.approx(SCORED[name](scores, references), abs=1e-9)
+
+
+@pytest.mark.parametrize("name", ["roc_auc", "average_precision"])
+@pytest.mark.filterwarnings("error")
+def test_a_class_without_examples_is_left_out_of_the_mean_over_classes(name: str) -> None:
+    scores, references = random_scores(3, seed=1)
+    references[references == 2] = 1
+    value = load_metric(name).compute(prediction_scores=scores, references=references)[name]
+    one = {"roc_auc": sklearn.metrics.roc_auc_score, "average_precision": sklearn.metrics.average_precision_score}[name]
+    assert value == pytest.approx(np.mean([one(references == number, scores[:, number]) for number in (0, 1)]))
+
+
+def test_exact_match_looks_at_every_letter_but_not_at_white_space_around() -> None:
+    value = load_metric("exact_match").compute(predictions=["Yes ", "no", "a b"], references=["Yes", "No", "a  b"])
+    assert value == {"exact_match": pytest.approx(1 / 3)}
+
+
 def test_perplexity_weighs_every_token_the_same() -> None:
     value = load_metric("perplexity").compute(nll=[10 * math.log(4), 0.0], num_tokens=[10, 10])["perplexity"]
     assert value == pytest.approx(2.0, abs=1e-9)
@@ -116,7 +192,7 @@ def test_a_metric_can_be_used_twice() -> None:
 
 
 def test_an_unknown_metric_is_refused_with_the_names_there_are() -> None:
-    with pytest.raises(ValueError, match="'acuracy' is not a metric; there are accuracy, f1"):
+    with pytest.raises(ValueError, match="'acuracy' is not a metric; there are accuracy, average_precision"):
         load_metric("acuracy")
 
 

@@ -89,7 +89,7 @@ def test_an_exported_model_predicts_long_rows_by_their_windows_as_evaluation_did
     exported = run_export(case)
     served = json.loads((exported.folder / "model/tunesmith.json").read_text())
     assert (served["max_length"], served["on_overflow"], served["stride"]) == (5, "window", 1)
-    report = evaluate(case.candidate, case.features, case.examples, case.model, EvaluateConfig(), case.store)
+    report = evaluate(*case.judged, EvaluateConfig(), case.store)
     judged = pq.read_table(report.folder / "predictions.parquet")
     pq.write_table(make_rows(30), tmp_path / "rows.parquet")
     predict_file(exported.folder, tmp_path / "rows.parquet", tmp_path / "out.parquet", batch_size=3)

@@ -181,6 +181,7 @@ def test_a_chunk_that_fails_ends_the_stage_at_once_and_leaves_no_artifact(
 
     def fail(table: pa.Table, *_: Any) -> Any:
         begun.append(1)
+        time.sleep(0.02)  # so that a busy machine comes to see that the first one failed
         raise OSError("disk full")
 
     monkeypatch.setattr(text_classification, "encode", fail)

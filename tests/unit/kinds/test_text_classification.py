@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from table_rows import TableRows
 from tunesmith.errors import DataError
+from tunesmith.evaluation.metric import load_metric
 from tunesmith.evaluation.scoring import score
 from tunesmith.kinds import text_classification as kind
 from tunesmith.kinds.limit import Limit
@@ -271,7 +272,9 @@ def test_the_baseline_predicts_the_majority_of_train_and_keeps_the_true_labels()
     train = pa.table({"labels": [1, 1, 0]})
     predictions = pa.table({"row_id": ["a", "b"], "label": ["bad", "good"], "prediction": ["bad", "bad"]})
     baseline = kind.baseline_predictions(train, predictions, LABELS)
-    assert baseline.to_pydict() == {"row_id": ["a", "b"], "label": ["bad", "good"], "prediction": ["good", "good"]}
+    found = baseline.drop_columns(["logits", "probability"]).to_pydict()
+    assert found == {"row_id": ["a", "b"], "label": ["bad", "good"], "prediction": ["good", "good"]}
+    assert baseline["probability"].to_pylist() == pytest.approx([3 / 5, 3 / 5])  # one more of each label
     assert kind.baseline_name(train, LABELS) == "majority class (good)"
 
 
@@ -279,20 +282,29 @@ def test_of_two_equal_majorities_the_first_label_counts() -> None:
     assert kind.baseline_name(pa.table({"labels": [1, 0]}), LABELS) == "majority class (bad)"
 
 
-def test_metrics_get_label_ids_and_every_name_is_computed() -> None:
-    asked: dict[str, dict[str, list[int]]] = {}
+def test_every_metric_is_that_of_its_module() -> None:
+    logits = np.array([[2.0, 0.5], [0.0, 1.0], [0.3, 0.1]], np.float32)
+    table = kind.prediction_table(
+        {"logits": logits}, pa.table({"row_id": ["a", "b", "c"], "labels": [0, 1, 1]}), LABELS
+    )
+    metrics = kind.compute_metrics(table, LABELS, load_metric)
+    assert [*metrics] == [*kind.METRICS]
+    assert metrics["accuracy"] == pytest.approx(2 / 3)
+    assert metrics["f1_macro"] == pytest.approx((2 / 3 + 2 / 3) / 2)
+    assert metrics["roc_auc"] == pytest.approx(1.0)
+    measured = kind.measure(table, LABELS)
+    found = measured.compute([*kind.METRICS], np.ones((1, 3)))
+    assert {name: values[0] for name, values in found.items()} == pytest.approx(metrics)
 
-    class Metric:
-        def __init__(self, name: str) -> None:
-            self.name = name
 
-        def compute(self, **ids: list[int]) -> dict[str, float]:
-            asked[self.name] = ids
-            return {self.name: 0.5}
-
-    predictions = pa.table({"label": ["bad", "good"], "prediction": ["good", "good"]})
-    assert kind.compute_metrics(predictions, LABELS, Metric) == dict.fromkeys(kind.METRICS, 0.5)
-    assert asked["f1"] == {"predictions": [1, 1], "references": [0, 1]}
+def test_logits_of_a_model_with_other_places_for_its_labels_are_put_in_order() -> None:
+    table = kind.prediction_table(
+        {"logits": np.array([[2.0, 0.5]], np.float32)}, pa.table({"row_id": ["a"], "labels": [0]}), ("bad", "good")
+    )
+    turned = kind.reorder_labels(table, ("bad", "good"), ("good", "bad"))
+    assert turned["logits"].to_pylist() == [[0.5, 2.0]]
+    assert turned.drop_columns("logits").equals(table.drop_columns("logits"))
+    assert kind.reorder_labels(table, ("bad", "good"), ("bad", "good")) is table
 
 
 def load(folder: Path) -> LoadedModel:

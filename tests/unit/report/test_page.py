@@ -31,9 +31,9 @@ def test_the_page_says_what_was_decided_why_and_where_it_lies(summary: RunSummar
 
 def test_the_page_puts_every_metric_beside_the_baseline_with_the_primary_one_first(summary: RunSummary) -> None:
     lines = render_markdown(summary).splitlines()
-    start = lines.index("| metric | candidate | baseline: majority class (yes) | difference |")
-    assert lines[start + 2] == "| **f1** (primary) | 0.8400 | 0.3000 | +0.5400 |"
-    assert lines[start + 3] == "| accuracy | 0.8500 | 0.5000 | +0.3500 |"
+    start = lines.index("| metric | candidate | 95 % interval | baseline: majority class (yes) | difference |")
+    assert lines[start + 2] == "| **f1_macro** (primary) | 0.8400 | 0.7900 to 0.8900 | 0.3000 | +0.5400 |"
+    assert lines[start + 3] == "| accuracy | 0.8500 | 0.8000 to 0.9000 | 0.5000 | +0.3500 |"
 
 
 def test_the_page_accounts_for_the_rows(summary: RunSummary) -> None:
@@ -64,7 +64,7 @@ def test_the_loss_curve_is_part_of_the_page(summary: RunSummary) -> None:
 def test_a_metric_that_the_baseline_does_not_have_is_shown_alone() -> None:
     baseline = {"name": "majority class", "metrics": {"accuracy": 0.5}}
     page = render_markdown(summarize_run("snippets", make_refs(evaluate={"baseline": baseline})))
-    assert "| **f1** (primary) | 0.8400 |  |  |" in page
+    assert "| **f1_macro** (primary) | 0.8400 | 0.7900 to 0.8900 |  |  |" in page
 
 
 def test_a_thousand_reasons_and_a_picture_stay_below_200_kib() -> None:

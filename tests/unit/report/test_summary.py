@@ -18,7 +18,11 @@ def summary() -> RunSummary:
 
 def test_the_summary_keeps_the_numbers_of_every_stage(summary: RunSummary) -> None:
     assert (summary.rows_in, summary.num_rows["train"], summary.num_steps, summary.version) == (100, 72, 1234, "3")
-    assert (summary.metrics["f1"], summary.baseline_metrics["f1"], summary.verdict) == (0.84, 0.3, "PROMOTE")
+    assert (summary.metrics["f1_macro"], summary.baseline_metrics["f1_macro"], summary.verdict) == (
+        0.84,
+        0.3,
+        "PROMOTE",
+    )
     assert [stage.name for stage in summary.stages] == list(FACTS)
     assert summary.seconds == pytest.approx(13.5)
 

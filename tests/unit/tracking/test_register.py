@@ -147,7 +147,7 @@ def test_a_champion_that_came_after_the_decision_is_not_displaced(candidates, tr
     assert find_champion(late.registry, tracking).candidate_key == quick.candidate.key
     assert "stays the champion" in caplog.text
     shutil.rmtree(late.decide().folder)
-    assert late.decide().facts["verdict"] == "HOLD"
+    assert late.decide().facts["verdict"] == "REJECT"
 
 
 def test_a_decision_that_the_store_has_lost_is_read_from_the_version(candidates, tracking):
@@ -267,7 +267,8 @@ def test_killed_anywhere_and_started_again_ends_with_one_run_and_one_version(
 
 def describe(candidate):
     """A candidate as JSON, for another process; see `read_candidate` in the scripts."""
-    refs = {name: getattr(candidate, name).model_dump() for name in ("candidate", "report", "exported", "snapshot")}
+    names = ("candidate", "report", "exported", "snapshot", "splits")
+    refs = {name: getattr(candidate, name).model_dump() for name in names}
     return {
         "root": str(candidate.store.root),
         "tracking": candidate.tracking.model_dump(),

@@ -23,8 +23,8 @@ def test_an_empty_registry_has_no_champion_no_version_and_no_models(tracking):
 def test_models_are_listed_with_aliases_metrics_time_and_run(candidates, tracking):
     refs = [candidates.make("first", 0.8).register(), candidates.make("worse", 0.7).register()]
     worse, first = list_models(tracking)
-    assert (first.version, first.aliases, first.metrics) == (1, ("champion",), {"accuracy": 0.8, "f1": 0.4})
-    assert (worse.version, worse.aliases, worse.decision["verdict"]) == (2, (), "HOLD")
+    assert (first.version, first.aliases, first.metrics) == (1, ("champion",), {"accuracy": 0.8, "f1_macro": 0.4})
+    assert (worse.version, worse.aliases, worse.decision["verdict"]) == (2, (), "REJECT")
     assert [first.mlflow_run_id, worse.mlflow_run_id] == [ref.facts["mlflow_run_id"] for ref in refs]
     assert first.metric_text == "accuracy 0.8000"
     assert re.fullmatch(r"20\d\d-\d\d-\d\d \d\d:\d\d UTC", first.created_text)

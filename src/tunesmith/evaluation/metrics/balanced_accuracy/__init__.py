@@ -1,0 +1,1 @@
+"""The metric `balanced_accuracy`."""

@@ -1,0 +1,1 @@
+"""The metric `brier_score`."""

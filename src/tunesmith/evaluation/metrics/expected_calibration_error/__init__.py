@@ -1,0 +1,1 @@
+"""The metric `expected_calibration_error`."""

@@ -1,0 +1,1 @@
+"""The metric `log_loss`."""

@@ -1,0 +1,1 @@
+"""The metric `roc_auc`."""
