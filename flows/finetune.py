@@ -16,7 +16,7 @@ from tunesmith.provenance import record_recipe
 from tunesmith.recipe import Recipe
 from tunesmith.report.summary import RunSummary, summarize_run
 from tunesmith.tasks.data import fetch, snapshot, split
-from tunesmith.tasks.evaluation import decide, evaluate
+from tunesmith.tasks.evaluation import decide, evaluate, slice_rows
 from tunesmith.tasks.export import export
 from tunesmith.tasks.features import encode
 from tunesmith.tasks.preemption import reschedule_when_preempted
@@ -56,6 +56,7 @@ def finetune(recipe: str, overrides: tuple[str, ...] = ()) -> RunSummary:
     fetched = fetch(wanted.data, wanted.store)
     rows = snapshot(fetched, wanted.data, wanted.examples, wanted.store)
     splits = split(rows, wanted.split, wanted.examples, wanted.data.weights, wanted.store)
+    slices = slice_rows(splits, wanted.evaluate, wanted.gate, wanted.store)
     features = encode(splits, wanted.examples, wanted.model, wanted.tokenize, wanted.store)
     stream = StreamInput(rows, fetched, wanted.data, wanted.split)
     beginning = start(
@@ -73,7 +74,7 @@ def finetune(recipe: str, overrides: tuple[str, ...] = ()) -> RunSummary:
         wanted.store,
         notes,
     )
-    report = evaluate(candidate, splits, features, wanted.examples, wanted.model, wanted.evaluate, wanted.store)
+    report = evaluate(candidate, splits, slices, features, wanted.examples, wanted.model, wanted.evaluate, wanted.store)
     exported = export(candidate, features, wanted.examples, wanted.model, wanted.export, wanted.store)
     with completing_record(notes, candidate, exported, record, wanted.tracking):  # from here on, MLflow is needed
         decision = decide(
@@ -89,7 +90,7 @@ def finetune(recipe: str, overrides: tuple[str, ...] = ()) -> RunSummary:
         version = register(
             candidate, report, decision, exported, rows, record, wanted.registry, wanted.tracking, wanted.store
         )
-    stages = [rows, splits, features, beginning, candidate, report, decision, exported, version]
+    stages = [rows, splits, slices, features, beginning, candidate, report, decision, exported, version]
     summary = summarize_run(wanted.name, stages)
     publish_summary(summary, version, return_state=True)  # what is registered does not fail for want of a page
     return summary

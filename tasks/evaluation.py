@@ -9,6 +9,8 @@ from tunesmith.evaluation.decide import derive_decide
 from tunesmith.evaluation.evaluate import EvaluateConfig, derive_evaluate
 from tunesmith.evaluation.evaluate import evaluate as evaluate_candidate
 from tunesmith.evaluation.gate import GateConfig
+from tunesmith.evaluation.slicing import derive_slices
+from tunesmith.evaluation.slicing import slice_rows as find_slices
 from tunesmith.kinds import Examples
 from tunesmith.modeling.base import ModelConfig
 from tunesmith.store.config import StoreConfig, open_store
@@ -17,10 +19,17 @@ from tunesmith.tasks.policy import ByContent, is_transient
 from tunesmith.tracking.config import RegistryConfig, TrackingConfig
 
 
+@task(name="slice", cache_policy=ByContent(derive=derive_slices), result_serializer="json")
+def slice_rows(splits: Ref, evaluate: EvaluateConfig, gate: GateConfig, store: StoreConfig) -> Ref:
+    """Find the slices of the test rows."""
+    return find_slices(splits, evaluate, gate, open_store(store))
+
+
 @task(cache_policy=ByContent(derive=derive_evaluate), result_serializer="json")
 def evaluate(
     candidate: Ref,
     splits: Ref,
+    slices: Ref,
     features: Ref,
     examples: Examples,
     model: ModelConfig,
@@ -28,7 +37,7 @@ def evaluate(
     store: StoreConfig,
 ) -> Ref:
     """Score the candidate and its baseline on the test split."""
-    return evaluate_candidate(candidate, splits, features, examples, model, evaluate, open_store(store))
+    return evaluate_candidate(candidate, splits, slices, features, examples, model, evaluate, open_store(store))
 
 
 @task(

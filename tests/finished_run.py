@@ -45,6 +45,15 @@ FACTS: dict[str, dict[str, Any]] = {
         "primary_metric": "f1_macro",
         "greater_is_better": True,
         "num_examples": 9,
+        "slices": [
+            {
+                "name": "genre: drama",
+                "num_examples": 5,
+                "metrics": {"f1_macro": 0.8},
+                "intervals": {"f1_macro": {"low": 0.5, "high": 0.9}},
+            },
+            {"name": "genre: war", "num_examples": 4, "metrics": {}, "intervals": {}},
+        ],
     },
     "decide": {"verdict": "PROMOTE", "reasons": ["f1_macro 0.84 beats the baseline's 0.3", "there is no champion yet"]},
     "export": {"max_logit_difference": 1e-6, "size_bytes": 1, "formats": ["safetensors"]},

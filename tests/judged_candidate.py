@@ -10,6 +10,9 @@ from typing import Any
 import pyarrow as pa
 
 from split_rows import write_splits
+from tunesmith.evaluation.evaluate import EvaluateConfig
+from tunesmith.evaluation.gate import GateConfig
+from tunesmith.evaluation.slicing import slice_rows
 from tunesmith.features.encode import TokenizeConfig, encode
 from tunesmith.kinds import Examples
 from tunesmith.kinds.text_classification import TextClassification
@@ -37,9 +40,13 @@ class Candidate:
     candidate: Ref
 
     @property
-    def judged(self) -> tuple[Ref, Ref, Ref, Examples, ModelConfig]:
+    def judged(self) -> tuple[Ref, Ref, Ref, Ref, Examples, ModelConfig]:
         """What the evaluate stage looks at."""
-        return self.candidate, self.splits, self.features, self.examples, self.model
+        return self.candidate, self.splits, self.slice(), self.features, self.examples, self.model
+
+    def slice(self, *slices: Any) -> Ref:
+        """The slice artifact."""
+        return slice_rows(self.splits, EvaluateConfig(slices=slices), GateConfig(), self.store)
 
     def replace_weights(self, value: float) -> None:
         """Set every weight of a full candidate to one value."""

@@ -48,3 +48,9 @@ def write_report(folder: Path, accuracy: float, baseline: float, num_rows: int =
     """The tables of an evaluate artifact."""
     pq.write_table(make_predictions(accuracy, num_rows), folder / "predictions.parquet")
     pq.write_table(make_predictions(baseline, num_rows), folder / "baseline.parquet")
+    pq.write_table(no_slices(num_rows), folder / "slices.parquet")
+
+
+def no_slices(num_rows: int) -> pa.Table:
+    """The rows, and no slice."""
+    return make_predictions(1.0, num_rows).select(["row_id"])

@@ -14,6 +14,7 @@ from tunesmith.data.split import derive_split, divide
 from tunesmith.data.stream_snapshot import describe_size
 from tunesmith.evaluation.decide import derive_decide
 from tunesmith.evaluation.evaluate import derive_evaluate
+from tunesmith.evaluation.slicing import derive_slices
 from tunesmith.export.export import derive_export
 from tunesmith.features.encode import derive_encode
 from tunesmith.modeling.base import find_base
@@ -141,6 +142,7 @@ def plan(recipe: Recipe, record: RecipeRecord) -> Plan:
     snapshot, rows = planner.add_snapshot(fetched, recipe)
     weights = recipe.data.weights
     splits = planner.add(derive_split(snapshot, recipe.split, recipe.examples, weights, store))
+    slices = planner.add(derive_slices(splits, recipe.evaluate))
     features = planner.add(derive_encode(splits, recipe.examples, recipe.model, recipe.tokenize, store))
     stream = StreamInput(snapshot, fetched, recipe.data, recipe.split)
     beginning = _find_beginning(snapshot, rows, splits, features, recipe, store)
@@ -149,7 +151,7 @@ def plan(recipe: Recipe, record: RecipeRecord) -> Plan:
         derive_train(features, recipe.examples, recipe.model, recipe.train, store, stream=stream, start=start)
     )
     report = planner.add(
-        derive_evaluate(candidate, splits, features, recipe.examples, recipe.model, recipe.evaluate, store)
+        derive_evaluate(candidate, splits, slices, features, recipe.examples, recipe.model, recipe.evaluate, store)
     )
     decision = planner.add(
         derive_decide(

@@ -25,6 +25,7 @@ from tunesmith.home import Home
 from tunesmith.kinds import Examples
 from tunesmith.modeling.base import ModelConfig
 from tunesmith.recipe_file import MAX_FILE_BYTES, apply_override, read_recipe_text
+from tunesmith.recipe_judging import find_judging_conflicts
 from tunesmith.recipe_mistakes import explain, mistake_at
 from tunesmith.recipe_schema import DIALECT, RecipeSchema, find_nearest
 from tunesmith.recipe_streaming import find_streaming_conflicts, section_of
@@ -127,22 +128,13 @@ def find_conflicts(recipe: object) -> list[tuple[Place, str]]:
         return [*_find_fsdp_conflict(recipe), *find_streaming_conflicts(recipe, needs_labels=False)]
     module = import_module(examples.__module__)
     return [
-        *_find_metric_conflict(section_of(recipe, "evaluate").get("primary_metric"), kind, list(module.METRICS)),
+        *find_judging_conflicts(recipe, list(module.METRICS), joins_rows=module.JOINS_ROWS),
         *_find_overflow_conflict(section_of(recipe, "tokenize"), kind, cuts_texts=module.CUTS_TEXTS),
         *_find_fsdp_conflict(recipe),
         *_find_batching_conflict(section_of(recipe, "train"), kind, has_padding=module.CUTS_TEXTS),
         *_find_weights_conflict(recipe, kind, has_labels="labels" in examples.model_fields),
         *find_streaming_conflicts(recipe, needs_labels="labels" in examples.model_fields),
     ]
-
-
-def _find_metric_conflict(primary_metric: object, kind: object, metrics: Sequence[str]) -> list[tuple[Place, str]]:
-    if not isinstance(primary_metric, str) or primary_metric in metrics:
-        return []
-    nearest = find_nearest(primary_metric, list(metrics))
-    hint = "" if nearest is None else f"; did you mean {nearest!r}?"
-    text = f"{primary_metric} is no metric of {kind}; there are {', '.join(metrics)}{hint}"
-    return [(("evaluate", "primary_metric"), text)]
 
 
 def _find_overflow_conflict(tokenize: Mapping[str, Any], kind: object, *, cuts_texts: bool) -> list[tuple[Place, str]]:

@@ -16,7 +16,7 @@ from tunesmith.tracking.client import mlflow_client
 
 pytestmark = pytest.mark.usefixtures("prefect_test_server", "home")
 
-STAGES = ["snapshot", "split", "encode", "start", "train", "evaluate", "decide", "export", "register"]
+STAGES = ["snapshot", "split", "slice", "encode", "start", "train", "evaluate", "decide", "export", "register"]
 
 
 def run(recipe, *overrides):
@@ -79,11 +79,11 @@ def test_what_changed_runs_again_and_plan_says_so_before(tmp_path):
     recipe = make_classification(tmp_path / "project", num_epochs=1)
     run(recipe)
     more = planned(recipe, "train.num_epochs=2")
-    assert [stage for stage, p in more.items() if p.is_cached] == ["snapshot", "split", "encode", "start"]
+    assert [stage for stage, p in more.items() if p.is_cached] == ["snapshot", "split", "slice", "encode", "start"]
     assert more["train"].reason == "train.num_epochs: 1 -> 2"
     assert more["evaluate"].reason == "candidate changed"
     summary = run(recipe, "train.num_epochs=2")
-    assert cached(summary) == ["snapshot", "split", "encode", "start"]
+    assert cached(summary) == ["snapshot", "split", "slice", "encode", "start"]
     assert {stage.name: stage.key for stage in summary.stages if more[stage.name].key} == {
         stage: p.key for stage, p in more.items() if p.key
     }

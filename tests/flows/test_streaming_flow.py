@@ -62,9 +62,9 @@ def test_the_course_s_streaming_with_a_shuffle_buffer_is_a_recipe(recipe, capsys
     assert "about 1,200 rows by lines; a sample of 200; the steps read about 0.08 epochs" in shown
 
     other_buffer = run(recipe, "data.streaming.shuffle_buffer=50")
-    assert cached(other_buffer) == ["snapshot", "split", "encode", "start"]
+    assert cached(other_buffer) == ["snapshot", "split", "slice", "encode", "start"]
     other_engine = run(recipe, "train.engine=trainer")
-    assert cached(other_engine)[:3] == ["snapshot", "split", "encode"]
+    assert cached(other_engine)[:4] == ["snapshot", "split", "slice", "encode"]
 
 
 def test_what_the_contract_refuses_of_a_stream_while_it_trains_can_be_looked_at(recipe, capsys):

@@ -71,6 +71,7 @@ def render_summary(summary: RunSummary) -> str:
             [f"on {summary.num_test_examples:,} test examples", "candidate", "95 % interval", summary.baseline_name],
             _metric_rows(summary),
         ),
+        *_slice_tables(summary),
         "\n".join([_version_line(summary), *(f"  {reason}" for reason in summary.reasons)]),
         _pages(),
     ]
@@ -124,6 +125,16 @@ def _metric_rows(summary: RunSummary) -> list[list[str]]:
         ]
         for name in summary.headline_metrics
     ]
+
+
+def _slice_tables(summary: RunSummary) -> list[str]:
+    """The primary metric on each slice; nothing where there are none."""
+    rows = []
+    for part in summary.slices:
+        value, interval = part["metrics"].get(summary.primary_metric), part["intervals"].get(summary.primary_metric)
+        between = "" if interval is None else f"{interval['low']:.4f} to {interval['high']:.4f}"
+        rows.append([part["name"], f"{part['num_examples']:,}", _number(value), between])
+    return [format_table(["slice", "examples", summary.primary_metric, "95 % interval"], rows)] if rows else []
 
 
 def _number(value: float | None) -> str:

@@ -23,7 +23,10 @@ COMMANDS = {
     "run": "Run a recipe, from the data to a registered model.",
     "data": "Look at a recipe's rows: show, profile, diff, quarantine.",
     "predict": "Score a file with a model.",
-    "models": "List the registered models and their versions.",
+    "models": "The registered models: their versions, and how a champion came to be.",
+    "promote": "Make a version the champion by hand.",
+    "rollback": "Go back to the champion before this one.",
+    "gate": "Look at decisions: replay.",
     "doctor": "Check this machine.",
     "schema": "Print the recipe's JSON schema.",
 }

@@ -3,29 +3,53 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from tunesmith.cli.lazy_group import LazyGroup
 from tunesmith.cli.output import Output, json_option, pass_output
+from tunesmith.cli.registry_option import find_tracking
 from tunesmith.cli.table import format_table
 from tunesmith.home import Home
 
+if TYPE_CHECKING:
+    from tunesmith.tracking.registry import RegisteredVersion
 
-@click.command(short_help="List the registered models and their versions.")
-@click.argument("name", required=False)
+COMMANDS = {"show": "The versions of one model, and when which was the champion, and why."}
+"""Each command lies in the module `models_` and its name."""
+
+
+@click.group(
+    cls=LazyGroup,
+    table=COMMANDS,
+    modules="tunesmith.cli.models_",
+    invoke_without_command=True,
+    short_help="The registered models: their versions, and how a champion came to be.",
+)
 @json_option
 @pass_output
-def command(output: Output, name: str | None) -> None:
-    """List every version of the registered model NAME, or of all models."""
-    from tunesmith.tracking.config import TrackingConfig
+@click.pass_context
+def command(context: click.Context, output: Output) -> None:
+    """List every version of every registered model; `show` tells more of one."""
+    if context.invoked_subcommand is not None:
+        return
     from tunesmith.tracking.registry import list_models
     from tunesmith.tracking.unrecorded import list_unrecorded
 
     home = Home.locate(os.environ, Path.cwd())
     if list_unrecorded(home.unrecorded_folder):
         output.note("some candidates are not registered yet: `tunesmith doctor` says which, and what to call")
-    versions = list_models(TrackingConfig(uri=home.find_tracking_uri(os.environ)), name)
-    rows = [[v.model_name, str(v.version), ", ".join(v.aliases), v.metric_text, v.created_text] for v in versions]
-    table = format_table(["model", "version", "aliases", "primary metric", "registered"], rows)
-    output.show([v.model_dump(mode="json") for v in versions], table if rows else "no model is registered")
+    versions = list_models(find_tracking())
+    text = format_versions(versions) if versions else "no model is registered"
+    output.show([v.model_dump(mode="json") for v in versions], text)
+
+
+def format_versions(versions: Sequence[RegisteredVersion]) -> str:
+    """A table of versions, the newest first."""
+    rows = [
+        [v.model_name, str(v.version), ", ".join(v.aliases), v.verdict, v.metric_text, v.created_text] for v in versions
+    ]
+    return format_table(["model", "version", "aliases", "verdict", "primary metric", "registered"], rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tunesmith.cli.store_option import open_named_store, store_option
 from tunesmith.errors import CallError
-from tunesmith.home import Home
 
 if TYPE_CHECKING:
     from tunesmith.data.versions import Version
@@ -29,10 +28,6 @@ _set = click.option(
     metavar="A.B=C",
     help="Change a value of the recipe, as for `run`; may be given several times.",
 )
-_store = click.option(
-    "--store", metavar="URI", help="Where a snapshot named by its key lies; by default store/ in TUNESMITH_HOME."
-)
-
 rows_option = click.option(
     "--rows", "num_rows", type=click.IntRange(min=0), default=10, show_default=True, help="How many rows to list."
 )
@@ -40,7 +35,7 @@ rows_option = click.option(
 
 def place_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options that say where snapshots are looked for."""
-    return _set(_store(function))
+    return _set(store_option(function))
 
 
 def snapshot_argument(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -114,7 +109,7 @@ def open_place(names: Sequence[str], overrides: Sequence[str], store_uri: str | 
         raise CallError("--set has no effect on a snapshot that is named by its key; name its recipe, or leave it out.")
     if store_uri is not None and opened:
         raise CallError("--store has no effect on a recipe, which says where its store is: use --set store.uri=URI.")
-    other = next(iter(opened.values()), None) or Place(_open_store(store_uri))
+    other = next(iter(opened.values()), None) or Place(open_named_store(store_uri))
     return [opened.get(name, other) for name in names]
 
 
@@ -134,15 +129,3 @@ def _open_recipe(name: str, overrides: Sequence[str]) -> Place:
 
     recipe = Recipe.load(name, overrides)
     return Place(open_store(recipe.store), name, recipe)
-
-
-def _open_store(uri: str | None) -> FolderStore:
-    from pydantic import ValidationError
-
-    from tunesmith.store.config import StoreConfig, open_store
-
-    try:
-        config = StoreConfig(uri=uri or "")
-    except ValidationError as error:
-        raise CallError(f"--store {uri}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
-    return open_store(config.located(Path.cwd(), Home.locate(os.environ, Path.cwd()).store_uri, ""))

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from tunesmith.evaluation.champion import find_obstacle, predict_with
-from tunesmith.evaluation.evaluate import BASELINE, CANDIDATE, EvaluateConfig
+from tunesmith.evaluation.evaluate import BASELINE, CANDIDATE, SLICES, EvaluateConfig
 from tunesmith.evaluation.gate import Baseline, Case, Champion, Contender, Decision, GateConfig, make_decision
 from tunesmith.evaluation.predictions import JudgedRows, read_predictions
 from tunesmith.kinds import Examples, find_kind
@@ -103,6 +103,7 @@ class _Deciding:
 
     def build(self, folder: Path) -> Facts:
         (folder / OURS).write_bytes((self.report.folder / CANDIDATE).read_bytes())
+        (folder / SLICES).write_bytes((self.report.folder / SLICES).read_bytes())
         document = self._find_earlier()
         if document is None:
             case = self._describe(find_champion(self.registry, self.tracking), folder)
@@ -151,8 +152,8 @@ class _Deciding:
 
 def decide_again(case: Case, folder: Path) -> Decision:
     """Decide a case by the predictions in a folder."""
-    theirs = folder / THEIRS
-    return make_decision(case, pq.read_table(folder / OURS), pq.read_table(theirs) if theirs.exists() else None)
+    ours, slices = pq.read_table(folder / OURS), pq.read_table(folder / SLICES)
+    return make_decision(case, ours, pq.read_table(folder / THEIRS) if (folder / THEIRS).exists() else None, slices)
 
 
 def _covers(decision: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:

@@ -14,10 +14,11 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from tunesmith.errors import DataError, TunesmithError, UserError
-from tunesmith.evaluation.intervals import compute_intervals
+from tunesmith.evaluation.intervals import compute_intervals, compute_values
 from tunesmith.evaluation.metric import load_metric, metric_module
 from tunesmith.evaluation.predictions import JudgedRows, read_predictions
 from tunesmith.evaluation.scoring import score
+from tunesmith.evaluation.slices import SliceOptions, align_slices
 from tunesmith.features.files import read_split
 from tunesmith.kinds import Examples, find_kind, kind_module
 from tunesmith.kinds.protocol import Kind
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     import torch
 
 LIBRARIES = ("torch", "transformers", "evaluate", "numpy", "scikit-learn", "scipy")
-CANDIDATE, BASELINE = "predictions.parquet", "baseline.parquet"
+CANDIDATE, BASELINE, SLICES = "predictions.parquet", "baseline.parquet", "slices.parquet"
 
 
 class EvaluateConfig(Section):
@@ -41,11 +42,14 @@ class EvaluateConfig(Section):
     """The metric that the decision rests on, one of the kind's; by default the kind's own choice."""
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 64
     """Examples in a forward pass. In the key: padding moves the last bits of the logits."""
+    slices: tuple[SliceOptions, ...] = ()
+    """Parts of the test rows that are measured, and by `gate.max_slice_loss` guarded, on their own."""
 
 
 def derive_evaluate(
     candidate: Ref,
     splits: Ref,
+    slices: Ref,
     features: Ref,
     examples: Examples,
     model: ModelConfig,
@@ -57,6 +61,7 @@ def derive_evaluate(
     Args:
         candidate: The train artifact.
         splits: The split artifact, whose test rows judge.
+        slices: The slice artifact: which of these rows are in which slice.
         features: The encode artifact; it holds the key of the splits in its own.
         examples: The kind of task.
         model: The base model.
@@ -68,16 +73,18 @@ def derive_evaluate(
     """
     kind = find_kind(examples)
     _find_primary_metric(kind, evaluate)
+    if evaluate.slices and kind.JOINS_ROWS:
+        raise UserError(f"evaluate.slices: {examples.kind} joins rows into examples, which are in no slice; remove it")
     modules = [metric_module(name) for name in kind.METRIC_MODULES]
 
     def build(folder: Path) -> Facts:
-        return _evaluate(folder, candidate, splits, features, examples, model, evaluate, store)
+        return _evaluate(folder, candidate, splits, slices, features, examples, model, evaluate, store)
 
     return Derivation(
         kind="evaluate",
         ingredients=compose_ingredients(
             config={"examples": examples.key_fields(), "evaluate": evaluate.key_fields()},
-            inputs={"candidate": candidate.key, "features": features.key},
+            inputs={"candidate": candidate.key, "features": features.key, "slices": slices.key},
             code=("tunesmith.evaluation.evaluate", kind_module(examples), *modules),
             libraries=LIBRARIES,
         ),
@@ -88,6 +95,7 @@ def derive_evaluate(
 def evaluate(
     candidate: Ref,
     splits: Ref,
+    slices: Ref,
     features: Ref,
     examples: Examples,
     model: ModelConfig,
@@ -102,7 +110,7 @@ def evaluate(
     Raises:
         TunesmithError: The candidate's numbers are not finite.
     """
-    return store.ensure(derive_evaluate(candidate, splits, features, examples, model, evaluate, store))
+    return store.ensure(derive_evaluate(candidate, splits, slices, features, examples, model, evaluate, store))
 
 
 @dataclass(frozen=True)
@@ -145,11 +153,24 @@ class _Judge:
             "intervals": {metric: interval.model_dump() for metric, interval in intervals.items()},
         }
 
+    def measure_slice(self, predictions: pa.Table) -> dict[str, Any]:
+        """The headline metrics that are defined on a slice."""
+        names = [*dict.fromkeys([self.primary_metric, *self.kind.HEADLINE_METRICS])]
+        measured = self.kind.measure(predictions, self.labels)
+        metrics = {name: value for name, value in compute_values(measured, names).items() if math.isfinite(value)}
+        intervals = compute_intervals(measured, [*metrics])
+        return {
+            "num_examples": predictions.num_rows,
+            "metrics": metrics,
+            "intervals": {metric: interval.model_dump() for metric, interval in intervals.items()},
+        }
+
 
 def _evaluate(
     folder: Path,
     candidate: Ref,
     splits: Ref,
+    slices: Ref,
     features: Ref,
     examples: Examples,
     model: ModelConfig,
@@ -175,10 +196,18 @@ def _evaluate(
         "greater_is_better": judge.kind.METRICS[primary_metric],
         "headline_metrics": [*dict.fromkeys([primary_metric, *judge.kind.HEADLINE_METRICS])],
         "labels": [*labels],
+        "slices": _measure_slices(judge, predictions, slices, folder),
         "num_examples": predictions.num_rows,
     }
     (folder / "metrics.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
     return facts
+
+
+def _measure_slices(judge: _Judge, predictions: pa.Table, slices: Ref, folder: Path) -> list[dict[str, Any]]:
+    found = align_slices(pq.read_table(slices.folder / SLICES), predictions["row_id"])
+    pq.write_table(found, folder / SLICES)
+    names = [name for name in found.column_names if name != "row_id"]
+    return [{"name": name, **judge.measure_slice(predictions.filter(found[name]))} for name in names]
 
 
 def _judge_baseline(judge: _Judge, predictions: pa.Table, model: ModelConfig, folder: Path) -> dict[str, Any]:

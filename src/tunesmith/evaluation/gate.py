@@ -5,13 +5,17 @@ So a decision can be made again from its document and the two tables, anywhere a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from tunesmith.data.nearest import find_nearest
+from tunesmith.errors import DataError
 from tunesmith.evaluation.comparison import DIGITS, POWER, Comparison, compare
 from tunesmith.evaluation.intervals import compute_values
+from tunesmith.evaluation.slice_guard import SliceFinding, SliceRule, guard_slices, read_slices
 from tunesmith.kinds import Examples, find_kind
 from tunesmith.section import Section
 
@@ -34,6 +38,10 @@ class GateConfig(Section):
     """Test examples without which nothing is decided."""
     require_baseline: bool = True
     """Whether it must beat the baseline that anyone can reach, when there is no champion yet to beat."""
+    max_slice_loss: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """The loss on a slice of `evaluate.slices` that is too much, whatever is gained elsewhere."""
+    slice_floors: Annotated[dict[str, float], Field(min_length=1)] | None = None
+    """By the name of a slice, the value of the primary metric that the candidate must reach there."""
 
     @model_validator(mode="after")
     def _demands_one_thing(self) -> GateConfig:
@@ -128,6 +136,8 @@ class Decision(Case):
     """Why, a sentence a reason."""
     comparison: Comparison | None
     """The candidate against the opponent; None where there is none."""
+    slices: tuple[SliceFinding, ...] = ()
+    """What is demanded on slices, and whether the candidate keeps it."""
 
     @property
     def case(self) -> Case:
@@ -135,13 +145,17 @@ class Decision(Case):
         return Case.model_validate(self.model_dump(include=set(Case.model_fields)))
 
 
-def make_decision(case: Case, candidate: pa.Table, other: pa.Table | None) -> Decision:
+def make_decision(case: Case, candidate: pa.Table, other: pa.Table | None, slices: pa.Table) -> Decision:
     """Judge a candidate.
 
     Args:
         case: What the decision is about.
         candidate: Its prediction table.
         other: That of the opponent, if there is one.
+        slices: Which of these rows are in which slice: a column of true/false each, beside `row_id`.
+
+    Raises:
+        DataError: `slice_floors` names a slice that there is not.
     """
     kind = find_kind(case.examples)
     ours = kind.measure(candidate, case.labels)
@@ -150,7 +164,8 @@ def make_decision(case: Case, candidate: pa.Table, other: pa.Table | None) -> De
     if other is not None and not candidate["row_id"].equals(other["row_id"]):
         case = _with_obstacle(case, "it makes other examples of the test rows than the candidate does")
     if other is None or case.opponent is None:
-        return _decide(case, *_judge_alone(case), None)
+        findings = _guard(case, candidate, None, slices)
+        return _decide(case, _judge_alone(case), None, findings)
     comparison = compare(
         ours,
         kind.measure(other, case.labels),
@@ -160,11 +175,65 @@ def make_decision(case: Case, candidate: pa.Table, other: pa.Table | None) -> De
         alpha=case.gate.alpha,
     )
     case = _with_value(case, "baseline" if case.champion is None else "champion", comparison.other)
-    return _decide(case, *_judge_against(case, comparison), comparison)
+    findings = _guard(case, candidate, other, slices)
+    return _decide(case, _judge_against(case, comparison), comparison, findings)
 
 
-def _decide(case: Case, verdict: Verdict, reason: str, comparison: Comparison | None) -> Decision:
-    return Decision(**dict(case), verdict=verdict, reasons=(reason,), comparison=comparison)
+def check_floors(gate: GateConfig, slices: Sequence[str]) -> None:
+    """Refuse a floor for a slice that there is not.
+
+    Raises:
+        DataError: Names the slices that there are.
+    """
+    for name in gate.slice_floors or {}:
+        if name not in slices:
+            raise DataError(
+                f"gate.slice_floors: there is no slice {name!r}; there are {', '.join(map(repr, slices)) or 'none'}."
+                f"{find_nearest(name, slices)}"
+            )
+
+
+def _guard(case: Case, candidate: pa.Table, other: pa.Table | None, slices: pa.Table) -> tuple[SliceFinding, ...]:
+    kind, gate = find_kind(case.examples), case.gate
+    rows = read_slices(slices)
+    check_floors(gate, [*rows])
+    rule = SliceRule(
+        metric=case.primary_metric,
+        greater_is_better=case.greater_is_better,
+        max_loss=gate.max_slice_loss,
+        floors=gate.slice_floors or {},
+        alpha=gate.alpha,
+        min_examples=gate.min_examples,
+    )
+    ours = {name: kind.measure(candidate.take(pa.array(found)), case.labels) for name, found in rows.items()}
+    theirs = None
+    if other is not None:
+        theirs = {name: kind.measure(other.take(pa.array(found)), case.labels) for name, found in rows.items()}
+    return guard_slices(ours, theirs, rule)
+
+
+def _decide(
+    case: Case, judged: tuple[Verdict, str], comparison: Comparison | None, findings: tuple[SliceFinding, ...]
+) -> Decision:
+    verdict, reason = judged
+    broken = [_describe_broken(finding, case.primary_metric) for finding in findings if finding.is_broken]
+    untested = dict.fromkeys(finding.slice for finding in findings if finding.p_value is None)
+    why = f"fewer than {case.gate.min_examples} examples, or {case.primary_metric} is not defined"
+    notes = [f"Slices that could not be tested ({why}): {', '.join(untested)}."] if untested else []
+    return Decision(
+        **dict(case),
+        verdict="REJECT" if broken and verdict == "PROMOTE" else verdict,
+        reasons=(reason, *broken, *notes),
+        comparison=comparison,
+        slices=findings,
+    )
+
+
+def _describe_broken(finding: SliceFinding, metric: str) -> str:
+    return (
+        f"On the slice {finding.slice!r} ({finding.num_examples:,} examples) {metric} is {finding.value:.4f}; the gate "
+        f"demands {finding.demand}, which is not kept (p = {finding.p_value:.2g} after Holm's correction)."
+    )
 
 
 def _judge_alone(case: Case) -> tuple[Verdict, str]:

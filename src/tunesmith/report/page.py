@@ -27,7 +27,8 @@ def render_markdown(summary: RunSummary, loss_curve: bytes | None = None, profil
         loss_curve: The loss curve as a PNG, shown in the page itself.
         profile: The section on the data, with its pictures.
     """
-    what = [_decision(summary), _metrics(summary), _warnings(summary), _rows(summary), _leakage(summary)]
+    judged = [_decision(summary), _metrics(summary), _slices(summary)]
+    what = [*judged, _warnings(summary), _rows(summary), _leakage(summary)]
     data = "" if profile is None else profile.markdown.rstrip()
     training, stages = _training(summary), _stages(summary)
     size = sum(len(text.encode()) + 2 for text in (*what, data, training, stages))
@@ -65,6 +66,18 @@ def _metrics(summary: RunSummary) -> str:
     note = f"The decision rests on {summary.primary_metric}: {direction} is better."
     header = ("metric", "candidate", "95 % interval", f"baseline: {escape_text(summary.baseline_name)}", "difference")
     return f"{heading}\n\n{render_table(header, rows)}\n\n{note}"
+
+
+def _slices(summary: RunSummary) -> str:
+    rows = []
+    for part in summary.slices:
+        value, interval = part["metrics"].get(summary.primary_metric), part["intervals"].get(summary.primary_metric)
+        between = "" if interval is None else f"{interval['low']:.4f} to {interval['high']:.4f}"
+        number = "" if value is None else f"{value:.4f}"
+        rows.append((escape_text(part["name"]), f"{part['num_examples']:,}", number, between))
+    if not rows:
+        return ""
+    return f"## Slices\n\n{render_table(('slice', 'examples', summary.primary_metric, '95 % interval'), rows)}"
 
 
 def _warnings(summary: RunSummary) -> str:

@@ -112,6 +112,8 @@ class RunSummary(BaseModel):
     """Where each metric may be, with a confidence of 95 %, on all that the test examples stand for."""
     headline_metrics: tuple[str, ...]
     """Those that a person sees at once, the primary one first."""
+    slices: tuple[dict[str, Any], ...]
+    """The parts of the test rows that the recipe names, each with its examples, metrics and intervals."""
     baseline_name: str
     """What the candidate is compared with."""
     baseline_metrics: dict[str, float]
@@ -191,6 +193,7 @@ def summarize_run(name: str, refs: Iterable[Ref]) -> RunSummary:
         metrics=report["metrics"],
         intervals=report["intervals"],
         headline_metrics=tuple(name for name in report["headline_metrics"] if name in report["metrics"]),
+        slices=tuple(report["slices"]),
         baseline_name=report["baseline"]["name"],
         baseline_metrics=report["baseline"]["metrics"],
         primary_metric=report["primary_metric"],

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunesmith.errors import TunesmithError
+from tunesmith.store.keys import compute_key
 from tunesmith.tracking.config import SQLITE, TrackingConfig
 
 if TYPE_CHECKING:
@@ -48,18 +51,22 @@ def mlflow_client(tracking: TrackingConfig) -> Iterator[MlflowClient]:
 
 @contextmanager
 def exclusive(tracking: TrackingConfig) -> Iterator[None]:
-    """Let one process at a time pass, where MLflow's store is a file; a server is not held up.
+    """Let one process of this machine at a time pass.
 
     Not reentrant. The lock goes with the process that holds it, however that one ends.
     """
-    database = tracking.database()
-    if database is None:
-        yield
-        return
-    database.parent.mkdir(parents=True, exist_ok=True)
-    with database.with_name(f"{database.name}.lock").open("a") as file:
+    with _find_lock(tracking).open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _find_lock(tracking: TrackingConfig) -> Path:
+    database = tracking.database()
+    if database is None:
+        name = compute_key({"tracking": tracking.public_uri(), "user": os.getuid()})
+        return Path(tempfile.gettempdir()) / f"tunesmith-{name}.lock"
+    database.parent.mkdir(parents=True, exist_ok=True)
+    return database.with_name(f"{database.name}.lock")
 
 
 def settle(write: Callable[[], object]) -> None:
@@ -88,7 +95,7 @@ def _open(tracking: TrackingConfig) -> MlflowClient:
     database = tracking.database()
     try:
         # Opening a SQLite file that is not there creates its tables, which two processes must not do at once.
-        with exclusive(tracking):
+        with exclusive(tracking) if database is not None else nullcontext():
             if database is not None and not database.exists():
                 _create_database(database)
             client = MlflowClient(tracking_uri=tracking.uri, registry_uri=tracking.uri)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.report.profile_page import TABLES
 from tunesmith.store.ref import Ref
+from tunesmith.store.sealed import MANIFEST
 from tunesmith.tracking.client import settle
 from tunesmith.tracking.lineage import ROWS_FILE, START_TAG, Training, describe_start
 from tunesmith.tracking.record import RecipeRecord
@@ -75,9 +76,11 @@ def log_files(
         (files / "recipe.json").write_text(json.dumps(record.recipe, indent=1, ensure_ascii=False), encoding="utf-8")
         (files / "environment.json").write_text(json.dumps(describe_environment(), indent=1), encoding="utf-8")
         (files / "loss.png").write_bytes(loss_curve)
-        for ref, name in ((report, "metrics.json"), (decision, "decision.json"), (exported, "parity.json")):
+        for ref, name in ((report, "metrics.json"), (exported, "parity.json")):
             if (ref.folder / name).is_file():
                 shutil.copyfile(ref.folder / name, files / name)
+        # With the predictions that it rests on: all that it takes to decide again.
+        shutil.copytree(decision.folder, files / "decision", ignore=shutil.ignore_patterns(MANIFEST))
         client.log_artifacts(run.info.run_id, folder)
 
 

@@ -81,6 +81,11 @@ class RegisteredVersion(BaseModel):
         return "" if self.value is None else f"{self.primary_metric} {self.value:.4f}"
 
     @property
+    def verdict(self) -> str:
+        """What the gate said of it; empty where none was asked."""
+        return "" if self.decision is None else str(self.decision["verdict"])
+
+    @property
     def created_text(self) -> str:
         """When it was registered, as a person reads it."""
         return datetime.fromtimestamp(self.created_unix, UTC).strftime("%Y-%m-%d %H:%M UTC")
@@ -159,6 +164,19 @@ def list_models(tracking: TrackingConfig, model_name: str | None = None) -> list
     return [version for versions in found for version in versions]
 
 
+def find_named(uri: str, tracking: TrackingConfig) -> RegisteredVersion:
+    """The version that a URI names: `models:/<name>@<alias>` or `models:/<name>/<version>`.
+
+    Raises:
+        ModelError: There is no such model, alias or version; the message lists those that exist.
+        TunesmithError: MLflow cannot be reached.
+    """
+    match = MODEL_URI.match(uri)
+    if match is None:
+        raise ModelError(f"{uri}: not a model's URI. Write models:/<name>@<alias> or models:/<name>/<version>.")
+    return _choose(uri, match, list_models(tracking))
+
+
 def resolve_model(uri: str, tracking: TrackingConfig, download_folder: Path) -> Path:
     """The local folder with the files of a registered model.
 
@@ -171,10 +189,7 @@ def resolve_model(uri: str, tracking: TrackingConfig, download_folder: Path) -> 
         ModelError: There is no such model, alias or version; the message lists those that exist.
         TunesmithError: MLflow cannot be reached.
     """
-    match = MODEL_URI.match(uri)
-    if match is None:
-        raise ModelError(f"{uri}: not a model's URI. Write models:/<name>@<alias> or models:/<name>/<version>.")
-    found = _choose(uri, match, list_models(tracking))
+    found = find_named(uri, tracking)
     folder = local_folder(found.source)
     if folder is None:
         folder = download_folder / found.model_name / found.mlflow_run_id
@@ -182,6 +197,19 @@ def resolve_model(uri: str, tracking: TrackingConfig, download_folder: Path) -> 
     if not folder.is_dir():
         raise ModelError(f"{uri}: its files are gone from {folder}. Run its recipe again to put them back.")
     return folder
+
+
+def find_registered(client: MlflowClient, model_name: str) -> list[RegisteredVersion]:
+    """The versions of a registered model, the newest first.
+
+    Raises:
+        ModelError: There is no such model; the message lists those that exist.
+    """
+    found = _read_all(client, model_name)
+    if not found:
+        names = sorted(model.name for model in _pages(client.search_registered_models))
+        raise ModelError(f"no model is registered as {model_name!r}. Registered: {_list(names)}.")
+    return found
 
 
 def read_champion(client: MlflowClient, registry: RegistryConfig) -> RegisteredVersion | None:

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.errors import TunesmithError
 from tunesmith.tracking.candidate_run import CANDIDATE_TAG
 from tunesmith.tracking.config import RegistryConfig
-from tunesmith.tracking.registry import CHAMPION, PROMOTED_TAG, RegisteredVersion, read_champion, read_version
+from tunesmith.tracking.history import change_champion, finish_changes, set_candidate
+from tunesmith.tracking.registry import (
+    PROMOTED_TAG,
+    RegisteredVersion,
+    find_registered,
+    read_champion,
+    read_version,
+)
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -33,6 +40,8 @@ def ensure_version(
     found = read_version(client, registry, candidate_key)
     if found is None:
         found = _create_version(client, registry, candidate_key, run, tags)
+    if not found.aliases and found.promoted_by is None and found.version == _find_newest(client, registry):
+        set_candidate(client, found)
     present = client.get_model_version(registry.model_name, str(found.version)).tags
     for name, value in tags.items():
         if present.get(name) != value:
@@ -59,13 +68,22 @@ def promote(
     name, number = version.model_name, str(version.version)
     if client.get_model_version(name, number).tags.get(PROMOTED_TAG) == decision_key:
         return version
+    if any(change.decision == decision_key for change in finish_changes(client, name)):
+        return _mark_promoted(client, registry, version, decision_key)
     champion = read_champion(client, registry)
     if champion is not None and not _is_displaced(champion, version, decision):
         advice = f"To have version {number} judged again, delete the folder of decision {decision_key} and run again."
         log.warning("%s stays the champion: it became so after the decision was made. %s", champion.uri, advice)
         return version
-    client.set_registered_model_alias(name, CHAMPION, number)
-    client.set_model_version_tag(name, number, PROMOTED_TAG, decision_key)
+    if champion is None or champion.version != version.version:
+        change_champion(client, name, version.version, decision_key, " ".join(decision["reasons"]))
+    return _mark_promoted(client, registry, version, decision_key)
+
+
+def _mark_promoted(
+    client: MlflowClient, registry: RegistryConfig, version: RegisteredVersion, decision_key: str
+) -> RegisteredVersion:
+    client.set_model_version_tag(version.model_name, str(version.version), PROMOTED_TAG, decision_key)
     return _reread(client, registry, str(version.candidate_key))
 
 
@@ -74,6 +92,10 @@ def _reread(client: MlflowClient, registry: RegistryConfig, candidate_key: str) 
     if found is None:
         raise TunesmithError(f"the version of candidate {candidate_key} was deleted meanwhile; run again.")
     return found
+
+
+def _find_newest(client: MlflowClient, registry: RegistryConfig) -> int:
+    return max(version.version for version in find_registered(client, registry.model_name))
 
 
 def _is_displaced(champion: RegisteredVersion, version: RegisteredVersion, decision: Mapping[str, Any]) -> bool:

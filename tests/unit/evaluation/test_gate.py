@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
-from made_predictions import EXAMPLES, LABELS, make_predictions
+from made_predictions import EXAMPLES, LABELS, make_predictions, no_slices
 from tunesmith.evaluation.gate import Baseline, Case, Champion, Contender, Decision, GateConfig, make_decision
 from tunesmith.kinds.text_generation import TextGeneration
 
@@ -31,7 +31,7 @@ def make_case(gate=None, champion=CHAMPION, metric="accuracy", greater_is_better
 
 def judge(ours, theirs, num_rows=400, **case) -> Decision:
     others = None if theirs is None else make_predictions(theirs, num_rows)
-    return make_decision(make_case(**case), make_predictions(ours, num_rows), others)
+    return make_decision(make_case(**case), make_predictions(ours, num_rows), others, no_slices(num_rows))
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_the_examples_that_are_asked_for_would_show_the_gain():
 
 def test_a_model_whose_examples_are_others_is_not_compared():
     others = make_predictions(0.5, 400).set_column(0, "row_id", pa.array([f"{row}" for row in range(400)]))
-    decision = make_decision(make_case(), make_predictions(0.9, 400), others)
+    decision = make_decision(make_case(), make_predictions(0.9, 400), others, no_slices(400))
     assert (decision.verdict, decision.comparison) == ("HOLD", None)
     assert "makes other examples of the test rows" in decision.reasons[0]
 
@@ -97,9 +97,9 @@ def test_less_perplexity_is_better():
 
     generation = TextGeneration(kind="text-generation", text="story")
     case = make_case(metric="perplexity", greater_is_better=False, examples=generation, labels=())
-    assert make_decision(case, blocks(2.0), blocks(2.1)).verdict == "PROMOTE"
-    assert make_decision(case, blocks(2.1), blocks(2.0)).verdict == "REJECT"
-    lower = make_decision(case, blocks(2.0), blocks(2.1)).comparison
+    assert make_decision(case, blocks(2.0), blocks(2.1), no_slices(60)).verdict == "PROMOTE"
+    assert make_decision(case, blocks(2.1), blocks(2.0), no_slices(60)).verdict == "REJECT"
+    lower = make_decision(case, blocks(2.0), blocks(2.1), no_slices(60)).comparison
     assert lower.gain == pytest.approx(lower.other - lower.candidate)
     assert lower.gain > 0
     assert lower.method == "permutation test"
@@ -109,7 +109,7 @@ def test_the_document_is_all_that_it_takes_to_decide_again():
     decision = judge(0.83, 0.80)
     document = decision.model_dump(mode="json")
     read = Decision.model_validate(document)
-    again = make_decision(read.case, make_predictions(0.83, 400), make_predictions(0.80, 400))
+    again = make_decision(read.case, make_predictions(0.83, 400), make_predictions(0.80, 400), no_slices(400))
     assert again.model_dump_json() == decision.model_dump_json()
     assert (document["candidate"], document["champion"]["value"]) == ({"key": "candidate", "value": 0.83}, 0.8)
 

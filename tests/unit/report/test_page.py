@@ -36,6 +36,15 @@ def test_the_page_puts_every_metric_beside_the_baseline_with_the_primary_one_fir
     assert lines[start + 3] == "| accuracy | 0.8500 | 0.8000 to 0.9000 | 0.5000 | +0.3500 |"
 
 
+def test_the_page_shows_the_primary_metric_on_each_slice(summary: RunSummary) -> None:
+    lines = render_markdown(summary).splitlines()
+    start = lines.index("| slice | examples | f1_macro | 95 % interval |")
+    assert lines[start + 2 : start + 4] == [
+        "| genre: drama | 5 | 0.8000 | 0.5000 to 0.9000 |",
+        "| genre: war | 4 |  |  |",
+    ]
+
+
 def test_the_page_accounts_for_the_rows(summary: RunSummary) -> None:
     page = render_markdown(summary)
     assert "| read | 100 |  |\n| dropped | 7 | drop_null: text |" in page

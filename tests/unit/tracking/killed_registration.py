@@ -26,7 +26,7 @@ from tunesmith.tracking.contents import describe_environment
 WRITES = (
     "create_experiment", "create_run", "update_run", "log_batch", "log_inputs", "log_artifacts", "set_tag",
     "create_registered_model", "create_model_version", "set_model_version_tag", "set_registered_model_alias",
-    "set_terminated",
+    "set_registered_model_tag", "set_terminated",
 )  # fmt: skip
 
 
@@ -83,7 +83,8 @@ def look(home: Path) -> dict[str, object]:
         return {
             "runs": [row[0] for row in connection.execute("SELECT status FROM runs")],
             "versions": [row[0] for row in connection.execute("SELECT version FROM model_versions")],
-            "champion": connection.execute("SELECT version FROM registered_model_aliases").fetchone()[0],
+            "aliases": connection.execute("SELECT alias, version FROM registered_model_aliases").fetchall(),
+            "history": [json.loads(row[0]) for row in connection.execute("SELECT value FROM registered_model_tags")],
             "rows": connection.execute(rows).fetchone()[0],
             "files": sum(path.is_file() for path in home.glob("mlartifacts/*/artifacts/model/**/*")),
         }

@@ -73,7 +73,7 @@ def test_the_run_holds_parameters_metrics_dataset_files_and_the_model(candidates
     assert json.loads(dataset.dataset.source)["sha256"] == DIGEST
     with mlflow_client(tracking) as client:
         names = {entry.path for entry in client.list_artifacts(run.info.run_id)}
-    assert names >= {"recipe.yaml", "environment.json", "decision.json", "loss.png", "model"}
+    assert names >= {"recipe.yaml", "environment.json", "decision", "loss.png", "model"}
 
 
 def test_artifacts_lie_beside_the_database_and_not_in_the_working_directory(
@@ -120,7 +120,7 @@ def test_a_model_that_is_there_is_not_uploaded_again_and_a_lost_one_is(candidate
 def test_a_better_candidate_becomes_the_champion_and_a_worse_one_does_not(candidates, tracking):
     first = candidates.make("first", 0.8)
     first.register()
-    assert candidates.make("worse", 0.7).register().facts["aliases"] == []
+    assert candidates.make("worse", 0.7).register().facts["aliases"] == ["candidate"]
     assert find_champion(first.registry, tracking).version == 1
     assert candidates.make("better", 0.9).register().facts["aliases"] == ["champion"]
     assert find_champion(first.registry, tracking).version == 3
@@ -261,8 +261,10 @@ def test_killed_anywhere_and_started_again_ends_with_one_run_and_one_version(
     assert len(outcomes) > 14 / stride
     rows = sum(len(row["metrics"]) for row in ROWS)
     for outcome in outcomes:
-        expected = {"runs": ["FINISHED"], "versions": [1], "champion": 1, "rows": rows, "files": 2}
+        expected = {"runs": ["FINISHED"], "versions": [1], "aliases": [["champion", 1]], "rows": rows, "files": 2}
         assert {name: outcome[name] for name in expected} == expected, outcome
+        (change,) = outcome["history"]
+        assert (change["version"], change["before"], change["is_done"]) == (1, None, True), outcome
 
 
 def describe(candidate):

@@ -24,7 +24,7 @@ def test_models_are_listed_with_aliases_metrics_time_and_run(candidates, trackin
     refs = [candidates.make("first", 0.8).register(), candidates.make("worse", 0.7).register()]
     worse, first = list_models(tracking)
     assert (first.version, first.aliases, first.metrics) == (1, ("champion",), {"accuracy": 0.8, "f1_macro": 0.4})
-    assert (worse.version, worse.aliases, worse.decision["verdict"]) == (2, (), "REJECT")
+    assert (worse.version, worse.aliases, worse.decision["verdict"]) == (2, ("candidate",), "REJECT")
     assert [first.mlflow_run_id, worse.mlflow_run_id] == [ref.facts["mlflow_run_id"] for ref in refs]
     assert first.metric_text == "accuracy 0.8000"
     assert re.fullmatch(r"20\d\d-\d\d-\d\d \d\d:\d\d UTC", first.created_text)

@@ -1,0 +1,31 @@
+"""How commands on registered models find MLflow."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tunesmith.home import Home
+
+if TYPE_CHECKING:
+    from tunesmith.tracking.config import TrackingConfig
+    from tunesmith.tracking.history import Change
+
+because_option = click.option("--because", default="", metavar="TEXT", help="The reason, kept in the history.")
+
+
+def find_tracking() -> TrackingConfig:
+    """MLflow as MLFLOW_TRACKING_URI has it, else in the home."""
+    from tunesmith.tracking.config import TrackingConfig
+
+    return TrackingConfig(uri=Home.locate(os.environ, Path.cwd()).find_tracking_uri(os.environ))
+
+
+def describe_change(model_name: str, change: Change) -> str:
+    """What a change of the champion came to, for people."""
+    before = "" if change.before is None else f"; it was version {change.before}"
+    back = "" if change.previous is None else f". `tunesmith rollback {model_name}` goes to version {change.previous}"
+    return f"{model_name}: the champion is version {change.version}{before}{back}"

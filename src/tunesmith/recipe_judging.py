@@ -1,0 +1,38 @@
+"""What does not go together in `evaluate` and `gate`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from tunesmith.recipe_schema import find_nearest
+from tunesmith.recipe_streaming import Conflict, section_of
+
+
+def find_judging_conflicts(recipe: object, metrics: Sequence[str], *, joins_rows: bool) -> Iterable[Conflict]:
+    """What a recipe asks of the judgement that the kind of task cannot give, or that has no effect.
+
+    Args:
+        recipe: What the recipe says, as JSON values; what has another form than a recipe has is no conflict.
+        metrics: The metrics of the kind.
+        joins_rows: Whether an example of the kind holds several rows.
+
+    Returns:
+        The place to change and what to do, for each conflict.
+    """
+    kind = section_of(recipe, "examples").get("kind")
+    evaluate, gate = section_of(recipe, "evaluate"), section_of(recipe, "gate")
+    primary_metric = evaluate.get("primary_metric")
+    if isinstance(primary_metric, str) and primary_metric not in metrics:
+        nearest = find_nearest(primary_metric, list(metrics))
+        hint = "" if nearest is None else f"; did you mean {nearest!r}?"
+        text = f"{primary_metric} is no metric of {kind}; there are {', '.join(metrics)}{hint}"
+        yield ("evaluate", "primary_metric"), text
+    if joins_rows and evaluate.get("slices"):
+        yield ("evaluate", "slices"), f"has no effect on {kind}, whose examples hold several rows; remove it"
+    yield from _find_without_slices(evaluate, gate)
+
+
+def _find_without_slices(evaluate: Mapping[str, object], gate: Mapping[str, object]) -> Iterable[Conflict]:
+    for name in ("max_slice_loss", "slice_floors"):
+        if gate.get(name) is not None and not evaluate.get("slices"):
+            yield ("gate", name), "has no effect without evaluate.slices; name the slices there, or remove it"
