@@ -179,7 +179,8 @@ def _permute(candidate: Measured, other: Measured, metric: str, sign: float) -> 
 
     seen = np.round(collect(compute_gain, np.ones((1, candidate.num_examples)))[metric][0], DIGITS)
     gains = np.round(collect(compute_gain, _exchange(candidate.num_examples))[metric], DIGITS)
-    return tuple((1 + int(np.sum(count))) / (NUM_EXCHANGES + 1) for count in (gains >= seen, gains <= seen))  # type: ignore[return-value]
+    num_as_good, num_as_bad = int(np.sum(gains >= seen)), int(np.sum(gains <= seen))
+    return (1 + num_as_good) / (NUM_EXCHANGES + 1), (1 + num_as_bad) / (NUM_EXCHANGES + 1)
 
 
 def _exchange(num_examples: int) -> Iterator[Draws]:
