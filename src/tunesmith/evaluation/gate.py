@@ -21,6 +21,7 @@ from tunesmith.section import Section
 
 Verdict = Literal["PROMOTE", "HOLD", "REJECT", "NEED-DATA"]
 
+LEAST_P_VALUE = 1e-6
 MAX_NEEDED = 10
 """How many times the examples there are may be asked for; a gain that takes more to show is too small to matter."""
 
@@ -232,7 +233,7 @@ def _decide(
 def _describe_broken(finding: SliceFinding, metric: str) -> str:
     return (
         f"On the slice {finding.slice!r} ({finding.num_examples:,} examples) {metric} is {finding.value:.4f}; the gate "
-        f"demands {finding.demand}, which is not kept (p = {finding.p_value:.2g} after Holm's correction)."
+        f"demands {finding.demand}, which is not kept ({write_p_value(finding.p_value or 0)} after Holm's correction)."
     )
 
 
@@ -256,10 +257,10 @@ def _judge_against(case: Case, found: Comparison) -> tuple[Verdict, str]:
             f"{gate.min_examples}."
         )
     if found.p_value <= gate.alpha:
-        return "PROMOTE", f"{numbers}: {_name_claim(gate)} (p = {found.p_value:.2g} by {found.method})."
+        return "PROMOTE", f"{numbers}: {_name_claim(gate)} ({write_p_value(found.p_value)} by {found.method})."
     if found.p_worse <= gate.alpha:
-        return "REJECT", f"{numbers}: it is worse (p = {found.p_worse:.2g} by {found.method})."
-    unproved = f"{numbers}: not shown to be {_name_claim(gate)} (p = {found.p_value:.2g} by {found.method})"
+        return "REJECT", f"{numbers}: it is worse ({write_p_value(found.p_worse)} by {found.method})."
+    unproved = f"{numbers}: not shown to be {_name_claim(gate)} ({write_p_value(found.p_value)} by {found.method})"
     if found.num_needed is None or found.num_needed > MAX_NEEDED * found.num_examples:
         return "HOLD", f"{unproved}."
     return "NEED-DATA", (
@@ -281,6 +282,16 @@ def _name_claim(gate: GateConfig) -> str:
     if gate.non_inferiority_margin is not None:
         return f"worse by less than the {gate.non_inferiority_margin:g} that the gate allows"
     return f"better by more than the {gate.min_gain:g} that the gate demands" if gate.min_gain else "better"
+
+
+def write_p_value(p_value: float) -> str:
+    """A p-value for people: beyond a millionth, nobody cares how small it is.
+
+    Example:
+        >>> write_p_value(0.0123), write_p_value(0.0)
+        ('p = 0.012', 'p < 0.000001')
+    """
+    return f"p = {p_value:.2g}" if p_value >= LEAST_P_VALUE else "p < 0.000001"
 
 
 def _with_value(case: Case, name: str, value: float) -> Case:
