@@ -64,9 +64,9 @@ def compute_intervals(measured: Measured, names: Sequence[str]) -> dict[str, Int
     return {name: found[name] for name in names}
 
 
-def choose_num_draws(measured: Measured, name: str, most: int = NUM_DRAWS) -> int:
+def choose_num_draws(measured: Measured, name: str) -> int:
     """As many draws as a metric needs seconds for, and not minutes; of the usual ones, all."""
-    return min(most, max(LEAST_DRAWS, MAX_WORK // (measured.num_examples * measured.count_passes(name))))
+    return min(NUM_DRAWS, max(LEAST_DRAWS, MAX_WORK // (measured.num_examples * measured.count_passes(name))))
 
 
 class Bootstrap:
