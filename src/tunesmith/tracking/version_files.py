@@ -92,7 +92,8 @@ def _fetch(
         log.warning("%s: %s is damaged in %s", version.uri, name, found)
     raise ModelError(
         f"{version.uri}: its {name} cannot be used, {problem}, in the store and in MLflow (run "
-        f"{version.mlflow_run_id}). Restore it, or roll back to another version."
+        f"{version.mlflow_run_id}). Restore it, roll back to another version, or train from the base model: set "
+        "model.start: base."
     )
 
 

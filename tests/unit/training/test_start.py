@@ -202,7 +202,7 @@ def test_nothing_begins_from_files_that_are_damaged_or_gone_everywhere(retrainin
     retraining.forget("export", "train", "weights", "seen_rows")
     path = retraining.artifacts(1) / name
     damage(path) if fault == "flip" else path.unlink()
-    with pytest.raises(ModelError, match=r"models:/sentiment/1: training cannot begin from it.*set model.start: base"):
+    with pytest.raises(ModelError, match=r"models:/sentiment/1: its .* cannot be used.*set model\.start: base"):
         retraining.start(retraining.data(MORE))
     assert not (retraining.store.root / "artifacts" / "start").exists() or not [
         ref for ref in retraining.store.list_requests("start") if ref.facts["start"]
