@@ -27,6 +27,9 @@ from tunesmith.tracking.environment import fill_environment
 from tunesmith.tracking.unrecorded import completing_record
 from tunesmith.training.train import StreamInput
 
+MAX_JUDGEMENTS = 3
+"""How often a candidate is judged when, each time, another one has become the champion before it could be promoted."""
+
 
 def close_candidate_run(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
     """Close what a failed, crashed or cancelled flow run left open in MLflow."""
@@ -77,20 +80,23 @@ def finetune(recipe: str, overrides: tuple[str, ...] = ()) -> RunSummary:
     report = evaluate(candidate, splits, slices, features, wanted.examples, wanted.model, wanted.evaluate, wanted.store)
     exported = export(candidate, features, wanted.examples, wanted.model, wanted.export, wanted.store)
     with completing_record(notes, candidate, exported, record, wanted.tracking):  # from here on, MLflow is needed
-        decision = decide(
-            report,
-            splits,
-            wanted.examples,
-            wanted.evaluate,
-            wanted.gate,
-            wanted.registry,
-            wanted.tracking,
-            wanted.store,
-        )
-        version = register(
-            candidate, report, decision, exported, rows, record, wanted.registry, wanted.tracking, wanted.store
-        )
-    stages = [rows, splits, slices, features, beginning, candidate, report, decision, exported, version]
+        for _ in range(MAX_JUDGEMENTS):
+            decision = decide(
+                report,
+                splits,
+                wanted.examples,
+                wanted.evaluate,
+                wanted.gate,
+                wanted.registry,
+                wanted.tracking,
+                wanted.store,
+            )
+            version = register(
+                candidate, report, decision, exported, rows, record, wanted.registry, wanted.tracking, wanted.store
+            )
+            if not version.facts["is_late"]:
+                break
+    stages = [rows, splits, slices, features, beginning, candidate, report, exported, decision, version]
     summary = summarize_run(wanted.name, stages)
     publish_summary(summary, version, return_state=True)  # what is registered does not fail for want of a page
     return summary

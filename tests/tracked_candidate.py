@@ -91,9 +91,9 @@ class TrackedCandidate:
         judging = (self.report, self.splits, EXAMPLES, EvaluateConfig(), self.gate)
         return decide(*judging, self.registry, self.tracking, self.store)
 
-    def register(self, flow_run_id: str | None = None) -> Ref:
+    def register(self, flow_run_id: str | None = None, *, decision: Ref | None = None) -> Ref:
         return register(
-            self.candidate, self.report, self.decide(), self.exported, self.snapshot,
+            self.candidate, self.report, decision or self.decide(), self.exported, self.snapshot,
             self.record, self.registry, self.tracking, self.store, flow_run_id=flow_run_id,
         )  # fmt: skip
 

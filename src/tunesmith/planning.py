@@ -117,12 +117,12 @@ class _Planner:
         ref = self.add(beginning.derive())
         return ref if ref.facts else ref.model_copy(update={"facts": beginning.facts})
 
-    def add_register(self, derivation: Callable[[], Derivation], decision: Ref) -> None:
-        """Registration depends on the decision, whose key is known once it is made."""
-        if decision.key:
-            self.add(derivation())
-        else:
-            self._append("register", None, "follows decide")
+    def add_behind(self, kind: str, derivation: Callable[[], Derivation], before: Ref) -> Ref:
+        """A stage that depends on what is in the artifact before it, known once that is made."""
+        if before.facts:
+            return self.add(derivation())
+        self._append(kind, None, f"follows {before.kind}")
+        return Ref(kind=kind, key="", uri="")
 
     def _append(self, stage: str, key: str | None, reason: str) -> None:
         self.stages.append(PlannedStage(stage=stage, key=key, is_cached=not reason, reason=reason))
@@ -153,8 +153,10 @@ def plan(recipe: Recipe, record: RecipeRecord) -> Plan:
     report = planner.add(
         derive_evaluate(candidate, splits, slices, features, recipe.examples, recipe.model, recipe.evaluate, store)
     )
-    decision = planner.add(
-        derive_decide(
+    exported = planner.add(derive_export(candidate, features, recipe.examples, recipe.model, recipe.export))
+    decision = planner.add_behind(
+        "decide",
+        lambda: derive_decide(
             report,
             splits,
             recipe.examples,
@@ -163,10 +165,11 @@ def plan(recipe: Recipe, record: RecipeRecord) -> Plan:
             recipe.registry,
             recipe.tracking,
             store,
-        )
+        ),
+        report,
     )
-    exported = planner.add(derive_export(candidate, features, recipe.examples, recipe.model, recipe.export))
-    planner.add_register(
+    planner.add_behind(
+        "register",
         lambda: derive_register(
             candidate, report, decision, exported, snapshot, record, recipe.registry, recipe.tracking
         ),

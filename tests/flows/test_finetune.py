@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import time
 
 import pytest
 
@@ -16,7 +17,7 @@ from tunesmith.tracking.client import mlflow_client
 
 pytestmark = pytest.mark.usefixtures("prefect_test_server", "home")
 
-STAGES = ["snapshot", "split", "slice", "encode", "start", "train", "evaluate", "decide", "export", "register"]
+STAGES = ["snapshot", "split", "slice", "encode", "start", "train", "evaluate", "export", "decide", "register"]
 
 
 def run(recipe, *overrides):
@@ -41,7 +42,17 @@ def mlflow_runs(recipe):
         return client.search_runs([experiment.experiment_id])
 
 
-def task_states(flow_name="finetune"):
+def task_states(stages=()):
+    """The newest flow run, and its tasks' states; the server hears of a task a little later than we do."""
+    deadline = time.monotonic() + 30
+    flow_run, states = read_task_states()
+    while not states.keys() >= {*stages} and time.monotonic() < deadline:
+        time.sleep(0.2)
+        flow_run, states = read_task_states()
+    return flow_run, states
+
+
+def read_task_states():
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.sorting import FlowRunSort
 
@@ -53,12 +64,14 @@ def task_states(flow_name="finetune"):
         return flow_run, {task_run.name.rpartition("-")[0]: task_run.state_name for task_run in runs}
 
 
-def test_a_second_run_computes_nothing_and_points_at_the_first(tmp_path, capsys):
+def test_a_second_run_holds_what_is_the_champion_and_a_third_computes_nothing(tmp_path, capsys):
     recipe = make_classification(tmp_path / "project")
     first, second = run(recipe), run(recipe)
     assert cached(first) == []
-    assert cached(second) == STAGES
-    _, states = task_states()
+    assert cached(second) == [stage for stage in STAGES if stage != "decide"]
+    assert (second.verdict, second.reasons) == ("HOLD", ("The candidate is the champion already (version 1).",))
+    assert cached(run(recipe)) == STAGES
+    _, states = task_states(STAGES)
     assert {states[stage] for stage in STAGES} == {"Cached"}
     assert first.verdict == "PROMOTE"
     assert (first.version, first.aliases) == (second.version, second.aliases) == ("1", ("champion",))
@@ -107,12 +120,13 @@ def test_the_same_rows_from_another_file_format_compute_nothing_but_the_snapshot
         rows = list(csv.DictReader(file))
     (recipe.parent / "reviews.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     summary = run(recipe, "data.sources=[{files: [reviews.jsonl]}]")
-    assert cached(summary) == STAGES[1:]
+    assert cached(summary) == [stage for stage in STAGES if stage not in ("snapshot", "decide")]
 
 
 def test_a_deleted_and_a_damaged_artifact_are_rebuilt_and_nothing_else(tmp_path, home):
     recipe = make_classification(tmp_path / "project", num_epochs=1)
-    first = run(recipe)
+    run(recipe)
+    first = run(recipe)  # of which all is settled
     keys = {stage.name: stage.key for stage in first.stages}
     artifacts = home / "store" / "artifacts"
     shutil.rmtree(artifacts / "encode" / keys["encode"])

@@ -1,7 +1,8 @@
 """The decide stage: whether a candidate becomes the champion.
 
-A decision, once made for a report, stands: the store remembers it by its request, and the registered version carries
-it, so that a store which lost it does not judge the champion against itself.
+A decision stands as long as the registry is as it was: the store remembers it by its request, and the registered
+version carries it, for a store that lost it. When another candidate has become the champion since, it is made anew;
+of a candidate that is the champion, or was it once, there is nothing to decide.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from tunesmith.errors import TunesmithError
 from tunesmith.evaluation.champion import find_obstacle, predict_with
 from tunesmith.evaluation.evaluate import BASELINE, CANDIDATE, SLICES, EvaluateConfig
 from tunesmith.evaluation.gate import Baseline, Case, Champion, Contender, Decision, GateConfig, make_decision
@@ -25,6 +27,7 @@ from tunesmith.store.keys import compute_key
 from tunesmith.store.ref import Facts, Ref
 from tunesmith.tracking.config import RegistryConfig, TrackingConfig, registry_identity
 from tunesmith.tracking.registry import RegisteredVersion, find_champion, find_version
+from tunesmith.tracking.standing import Standing, find_standing
 
 DECISION_FILE = "decision.json"
 OURS, THEIRS = "candidate.parquet", "other.parquet"
@@ -52,13 +55,21 @@ def derive_decide(
         registry: Where the champion is.
         tracking: Where MLflow is.
         store: Where predictions are kept.
+
+    Raises:
+        TunesmithError: MLflow cannot be reached.
     """
     rows = JudgedRows(splits, "test", examples, evaluate.batch_size)
-    deciding = _Deciding(report, rows, gate, registry, tracking, store)
+    standing = find_standing(report.facts["candidate"], registry, tracking)
+    deciding = _Deciding(report, rows, standing, gate, registry, tracking, store)
     return Derivation(
         kind="decide",
         ingredients=compose_ingredients(
-            config={"gate": gate.key_fields(), **registry_identity(registry, tracking)},
+            config={
+                "gate": gate.key_fields(),
+                **registry_identity(registry, tracking),
+                "standing": standing.model_dump(exclude={"version"}),
+            },
             inputs={"report": report.key},
             # A decision that was made stands when this code changes.
             code=(),
@@ -85,7 +96,7 @@ def decide(
 
     Raises:
         ModelError: The champion's files are gone or damaged.
-        TunesmithError: MLflow cannot be reached.
+        TunesmithError: MLflow cannot be reached, or there is another champion all of a sudden; to be tried again.
     """
     return store.ensure(derive_decide(report, splits, examples, evaluate, gate, registry, tracking, store))
 
@@ -96,6 +107,7 @@ class _Deciding:
 
     report: Ref
     rows: JudgedRows
+    standing: Standing
     gate: GateConfig
     registry: RegistryConfig
     tracking: TrackingConfig
@@ -106,26 +118,48 @@ class _Deciding:
         (folder / SLICES).write_bytes((self.report.folder / SLICES).read_bytes())
         document = self._find_earlier()
         if document is None:
-            case = self._describe(find_champion(self.registry, self.tracking), folder)
+            case = self._describe()
+            if not case.is_settled:
+                case = self._compare(case, folder)
             document = decide_again(case, folder).model_dump(mode="json")
         text = json.dumps(document, indent=1, ensure_ascii=False)
         (folder / DECISION_FILE).write_text(text, encoding="utf-8")
         return document
 
-    def _describe(self, champion: RegisteredVersion | None, folder: Path) -> Case:
-        """What is to be decided; puts the opponent's predictions in the folder."""
-        facts = self.report.facts
-        case = Case(
+    def _find_champion(self) -> RegisteredVersion | None:
+        """The champion, which has to be the one that the request is about."""
+        champion = find_champion(self.registry, self.tracking)
+        number = None if champion is None else champion.version
+        if number != self.standing.champion:
+            raise TunesmithError(
+                f"models:/{self.registry.model_name}: the champion was version {self.standing.champion}, and is "
+                f"version {number} since a moment ago. Nothing is decided; run again."
+            )
+        return champion
+
+    def _describe(self) -> Case:
+        """What is to be decided, without a look at the champion."""
+        facts, standing = self.report.facts, self.standing
+        champion = None
+        if standing.champion is not None:
+            champion = Champion(version=standing.champion, key=standing.champion_key)
+        return Case(
             report=self.report.key,
             examples=self.rows.examples,
             labels=tuple(facts["labels"]),
             primary_metric=facts["primary_metric"],
             greater_is_better=facts["greater_is_better"],
             gate=self.gate,
-            candidate=Contender(key=facts["candidate"]),
-            champion=None if champion is None else self._look_at(champion),
+            candidate=Contender(key=facts["candidate"], version=standing.version, promoted_by=standing.promoted_by),
+            champion=champion,
             baseline=Baseline(name=facts["baseline"]["name"]),
         )
+
+    def _compare(self, case: Case, folder: Path) -> Case:
+        """Look at the champion, if there is one, and put the opponent's predictions in the folder."""
+        champion = self._find_champion()
+        if champion is not None:
+            case = case.model_copy(update={"champion": self._look_at(champion)})
         if case.opponent is None:
             return case
         if champion is None:
@@ -141,13 +175,16 @@ class _Deciding:
         return Champion(version=champion.version, key=champion.candidate_key, obstacle=obstacle)
 
     def _find_earlier(self) -> dict[str, Any] | None:
+        """The decision that the registered version carries, if it is about what is asked and the present champion."""
+        if self.standing.version is None or self.standing.promoted_by is not None:
+            return None
         version = find_version(self.report.facts["candidate"], self.registry, self.tracking)
         if version is None or version.decision is None:
             return None
-        if version.decision["verdict"] == "PROMOTE" and version.promoted_by is None:
-            return None  # never carried out: another candidate became the champion first
+        champion = version.decision["champion"]
         asked = {"report": self.report.key, "gate": self.gate.model_dump(mode="json")}
-        return dict(version.decision) if _covers(version.decision, asked) else None
+        is_same_champion = (None if champion is None else champion["version"]) == self.standing.champion
+        return dict(version.decision) if is_same_champion and _covers(version.decision, asked) else None
 
 
 def decide_again(case: Case, folder: Path) -> Decision:

@@ -67,6 +67,10 @@ class Contender(BaseModel):
     """The key of its train artifact."""
     value: float | None = None
     """The primary metric on the test examples of this decision."""
+    version: int | None = None
+    """The version that it is already; None where it is not registered yet."""
+    promoted_by: str | None = None
+    """The key of the decision that made it the champion once; None where none did."""
 
 
 class Champion(BaseModel):
@@ -120,11 +124,18 @@ class Case(BaseModel):
     """What it is compared with where there is no champion."""
 
     @property
+    def is_settled(self) -> bool:
+        """Whether the candidate is the champion, or was it once: then there is nothing to be judged."""
+        is_champion = self.champion is not None and self.champion.key == self.candidate.key
+        return is_champion or self.candidate.promoted_by is not None
+
+    @property
     def opponent(self) -> str | None:
         """Whose predictions the candidate's are compared with, as a person would say it; None where nobody's are."""
+        if self.is_settled:
+            return None
         if self.champion is not None:
-            is_comparable = self.champion.obstacle is None and self.champion.key != self.candidate.key
-            return f"the champion (version {self.champion.version})" if is_comparable else None
+            return f"the champion (version {self.champion.version})" if self.champion.obstacle is None else None
         return f"the baseline ({self.baseline.name})" if self.gate.require_baseline else None
 
 
@@ -239,13 +250,24 @@ def _describe_broken(finding: SliceFinding, metric: str) -> str:
 
 def _judge_alone(case: Case) -> tuple[Verdict, str]:
     value = f"{case.primary_metric} is {case.candidate.value:.4f}"
+    if case.champion is not None and case.champion.key == case.candidate.key:
+        return "HOLD", f"The candidate is the champion already (version {case.champion.version})."
+    if case.candidate.promoted_by is not None:
+        return "HOLD", _describe_former(case)
     if case.champion is None:
         return "PROMOTE", f"There is no champion yet; the candidate's {value}."
-    if case.champion.key == case.candidate.key:
-        return "HOLD", f"The candidate is the champion already (version {case.champion.version})."
     return "HOLD", (
         f"The candidate's {value}; the champion (version {case.champion.version}) cannot be compared with it: "
         f"{case.champion.obstacle}. To make the candidate the champion all the same, promote it by hand."
+    )
+
+
+def _describe_former(case: Case) -> str:
+    now = "there is none" if case.champion is None else f"it is version {case.champion.version}"
+    return (
+        f"The candidate was the champion (version {case.candidate.version}, by decision {case.candidate.promoted_by}) "
+        f"and is not any more: now {now}. A gate promotes a candidate once; to make it the champion again, promote it "
+        "by hand."
     )
 
 

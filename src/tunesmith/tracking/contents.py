@@ -67,9 +67,9 @@ def log_dataset(client: MlflowClient, run: Run, name: str, snapshot: Ref) -> Non
 
 
 def log_files(
-    client: MlflowClient, run: Run, record: RecipeRecord, loss_curve: bytes, report: Ref, decision: Ref, exported: Ref
+    client: MlflowClient, run: Run, record: RecipeRecord, loss_curve: bytes, report: Ref, exported: Ref
 ) -> None:
-    """Upload the small files: the recipe, the environment, the loss curve, the metrics, the decision, the parity."""
+    """Upload the small files: the recipe, the environment, the loss curve, the metrics, the parity."""
     with tempfile.TemporaryDirectory(prefix="tunesmith-") as folder:
         files = Path(folder)
         (files / "recipe.yaml").write_text(record.recipe_text, encoding="utf-8")
@@ -79,9 +79,15 @@ def log_files(
         for ref, name in ((report, "metrics.json"), (exported, "parity.json")):
             if (ref.folder / name).is_file():
                 shutil.copyfile(ref.folder / name, files / name)
-        # With the predictions that it rests on: all that it takes to decide again.
-        shutil.copytree(decision.folder, files / "decision", ignore=shutil.ignore_patterns(MANIFEST))
         client.log_artifacts(run.info.run_id, folder)
+
+
+def log_decision(client: MlflowClient, run: Run, decision: Ref) -> None:
+    """Upload a decision as `decision/`, with the predictions that it rests on: all that it takes to decide again."""
+    with tempfile.TemporaryDirectory(prefix="tunesmith-") as folder:
+        target = Path(folder) / "decision"
+        shutil.copytree(decision.folder, target, ignore=shutil.ignore_patterns(MANIFEST))
+        client.log_artifacts(run.info.run_id, str(target), target.name)
 
 
 def log_profile(client: MlflowClient, run: Run, folder: Path) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from tunesmith.data.earlier import find_earlier_profiles, find_truncation
 from tunesmith.data.profile import read_profile
+from tunesmith.evaluation.gate import Decision
 from tunesmith.report.curve import draw_loss_png, read_metric_rows
 from tunesmith.report.profile_page import FOLDER as PROFILE_FOLDER
 from tunesmith.report.profile_page import write_profile
@@ -19,11 +20,19 @@ from tunesmith.store.ref import Facts, Ref
 from tunesmith.tracking.candidate_run import RowLog, log_final_metrics, open_run
 from tunesmith.tracking.client import exclusive, mlflow_client
 from tunesmith.tracking.config import RegistryConfig, TrackingConfig, registry_identity
-from tunesmith.tracking.contents import ensure_model_files, log_dataset, log_files, log_profile, log_training
+from tunesmith.tracking.contents import (
+    ensure_model_files,
+    log_dataset,
+    log_decision,
+    log_files,
+    log_profile,
+    log_training,
+)
 from tunesmith.tracking.lineage import LINEAGE_TAG, START_TAG, Lineage, Training, describe_start
 from tunesmith.tracking.record import RecipeRecord
-from tunesmith.tracking.registry import DECISION_TAG, RegisteredVersion, has_version, read_version
-from tunesmith.tracking.versions import ensure_version, promote
+from tunesmith.tracking.registry import DECISION_TAG, RegisteredVersion, read_version
+from tunesmith.tracking.standing import find_aliases
+from tunesmith.tracking.versions import ensure_version, finish_promotion, promote
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -66,7 +75,8 @@ def derive_register(
     inputs = {
         "candidate": candidate.key,
         "report": report.key,
-        "decision": decision.key,
+        # A candidate that was promoted once is registered by that decision, whatever is asked of it later.
+        "decision": decision.facts["candidate"]["promoted_by"] or decision.key,
         "export": exported.key,
         "data": snapshot.key,
     }
@@ -97,6 +107,10 @@ def register(
     flow_run_id: str | None = None,
 ) -> Ref:
     """Make the candidate's run complete, its model a version, and carry the decision out: each exactly once.
+
+    Returns:
+        The version and its run; `is_late` says that the decision was PROMOTE, and another candidate became the champion
+        before it could be carried out: then the candidate has to be judged again.
 
     Raises:
         TunesmithError: MLflow cannot be reached, or refuses what is asked of it.
@@ -133,7 +147,8 @@ class _Sources:
     store: FolderStore | None
 
     def is_registered(self, ref: Ref) -> bool:
-        return has_version(self.candidate.key, int(ref.facts["version"]), self.registry, self.tracking)
+        aliases = find_aliases(self.candidate.key, int(ref.facts["version"]), self.registry, self.tracking)
+        return aliases is not None and [*aliases] == ref.facts["aliases"]
 
     def build(self, folder: Path) -> Facts:
         with mlflow_client(self.tracking) as client:
@@ -142,7 +157,9 @@ class _Sources:
             log_dataset(client, run, self.record.name, self.snapshot)
             loss_curve = draw_loss_png(read_metric_rows(self.candidate.folder / "metrics.jsonl"))
             (folder / LOSS_CURVE).write_bytes(loss_curve)
-            log_files(client, run, self.record, loss_curve, self.report, self.decision, self.exported)
+            log_files(client, run, self.record, loss_curve, self.report, self.exported)
+            if not self.is_settled:
+                log_decision(client, run, self.decision)
             warnings = self._profile(client, folder)
             log_profile(client, run, folder / PROFILE_FOLDER)
             ensure_model_files(client, run, self.exported)
@@ -167,8 +184,12 @@ class _Sources:
         return write_profile(folder, profile.model_copy(update={"truncation": truncation}), earlier, labels)
 
     def _champion_digest(self, client: MlflowClient) -> str | None:
-        """The rows behind the champion that the decision compared with: who is it later does not matter."""
-        champion = self.decision.facts.get("champion")
+        """The rows behind the champion that the candidate was judged against: who is it later does not matter."""
+        decision = self.decision.facts
+        if self.is_settled:
+            registered = read_version(client, self.registry, self.candidate.key)
+            decision = {} if registered is None or registered.decision is None else registered.decision
+        champion = decision.get("champion")
         if champion is None or champion["key"] is None:
             return None
         version = read_version(client, self.registry, champion["key"])
@@ -186,6 +207,8 @@ class _Sources:
 
     def _register(self, client: MlflowClient, run: Run) -> RegisteredVersion:
         version = ensure_version(client, self.registry, self.candidate.key, run, self._version_tags())
+        if self.is_settled:
+            return finish_promotion(client, self.registry, version)
         if self.decision.facts["verdict"] == "PROMOTE":
             version = promote(client, self.registry, version, self.decision.facts, self.decision.key)
         return version
@@ -199,10 +222,21 @@ class _Sources:
             "tunesmith.metrics": json.dumps(report["metrics"]),
             "tunesmith.baseline": json.dumps(report["baseline"]),
             "tunesmith.data_digest": str(self.snapshot.facts["digest"]),
-            "tunesmith.verdict": self.decision.facts["verdict"],
-            DECISION_TAG: json.dumps(self.decision.facts, ensure_ascii=False),
+            **self._decision_tags(),
             **self._lineage_tags(),
         }
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the decision says no more than that the candidate is the champion, or was it once."""
+        return Decision.model_validate(self.decision.facts).is_settled
+
+    def _decision_tags(self) -> dict[str, str]:
+        """The last decision that judged the candidate."""
+        if self.is_settled:
+            return {}
+        document = json.dumps(self.decision.facts, ensure_ascii=False)
+        return {"tunesmith.verdict": self.decision.facts["verdict"], DECISION_TAG: document}
 
     def _lineage_tags(self) -> dict[str, str]:
         """What another training needs to go on from this candidate; nothing where its start was not recorded."""
@@ -217,6 +251,7 @@ class _Sources:
             "model_name": version.model_name,
             "version": version.version,
             "aliases": list(version.aliases),
+            "is_late": self.decision.facts["verdict"] == "PROMOTE" and version.promoted_by != self.decision.key,
             "mlflow_run_id": run.info.run_id,
             "model_uri": version.uri,
             "experiment": self.tracking.experiment,

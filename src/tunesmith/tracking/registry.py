@@ -18,7 +18,7 @@ from tunesmith.errors import ModelError
 from tunesmith.tracking.candidate_run import CANDIDATE_TAG
 from tunesmith.tracking.client import mlflow_client
 from tunesmith.tracking.config import RegistryConfig, TrackingConfig
-from tunesmith.tracking.glance import has_tagged_version, local_folder
+from tunesmith.tracking.glance import local_folder
 from tunesmith.tracking.lineage import LINEAGE_TAG, Lineage
 
 if TYPE_CHECKING:
@@ -135,21 +135,6 @@ def find_version(candidate_key: str, registry: RegistryConfig, tracking: Trackin
     """
     with mlflow_client(tracking) as client:
         return read_version(client, registry, candidate_key)
-
-
-def has_version(candidate_key: str, version: int, registry: RegistryConfig, tracking: TrackingConfig) -> bool:
-    """Whether a candidate is still registered as `version`, asked in the cheapest way.
-
-    Raises:
-        TunesmithError: MLflow cannot be reached.
-    """
-    database = tracking.database()
-    if database is not None:
-        answer = has_tagged_version(database, registry.model_name, version, CANDIDATE_TAG, candidate_key)
-        if answer is not None:
-            return answer
-    found = find_version(candidate_key, registry, tracking)
-    return found is not None and found.version == version
 
 
 def list_models(tracking: TrackingConfig, model_name: str | None = None) -> list[RegisteredVersion]:

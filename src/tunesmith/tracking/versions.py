@@ -72,12 +72,30 @@ def promote(
         return _mark_promoted(client, registry, version, decision_key)
     champion = read_champion(client, registry)
     if champion is not None and not _is_displaced(champion, version, decision):
-        advice = f"To have version {number} judged again, delete the folder of decision {decision_key} and run again."
-        log.warning("%s stays the champion: it became so after the decision was made. %s", champion.uri, advice)
+        log.warning(
+            "%s stays the champion: it became so after version %s was judged, which has to be judged again.",
+            champion.uri,
+            number,
+        )
         return version
     if champion is None or champion.version != version.version:
         change_champion(client, name, version.version, decision_key, " ".join(decision["reasons"]))
     return _mark_promoted(client, registry, version, decision_key)
+
+
+def finish_promotion(client: MlflowClient, registry: RegistryConfig, version: RegisteredVersion) -> RegisteredVersion:
+    """Write down which decision promoted a version, should a crash have come before that; decide nothing.
+
+    Args:
+        client: The client; on a SQLite store the caller holds the lock (`exclusive`).
+        registry: Which registered model.
+        version: A version that is the champion, or was it once.
+    """
+    changes = finish_changes(client, version.model_name)
+    decisions = [change.decision for change in changes if change.version == version.version and change.decision]
+    if version.promoted_by is not None or not decisions:
+        return _reread(client, registry, str(version.candidate_key))
+    return _mark_promoted(client, registry, version, decisions[-1])
 
 
 def _mark_promoted(

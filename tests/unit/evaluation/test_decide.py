@@ -8,6 +8,7 @@ import shutil
 import pytest
 
 from made_predictions import EXAMPLES, LABELS, make_predictions, make_splits, write_report
+from tunesmith.errors import TunesmithError, UserError
 from tunesmith.evaluation import decide as module
 from tunesmith.evaluation.decide import DECISION_FILE, decide, decide_again, derive_decide
 from tunesmith.evaluation.evaluate import EvaluateConfig
@@ -18,6 +19,7 @@ from tunesmith.store.ref import Ref
 from tunesmith.tracking.config import RegistryConfig, TrackingConfig
 from tunesmith.tracking.lineage import Lineage, Training
 from tunesmith.tracking.registry import RegisteredVersion
+from tunesmith.tracking.standing import Standing
 
 TRACKING = TrackingConfig(uri="sqlite:////home/mlflow.db", experiment="a")
 REGISTRY = RegistryConfig(model_name="a")
@@ -39,6 +41,16 @@ class Desk:
         self.folder, self.store = folder, FolderStore(folder / "store")
         self.splits = make_splits(folder / "splits", self.store)
         self.champion = self.registered = None
+
+    @property
+    def standing(self):
+        champion, registered = self.champion, self.registered
+        return Standing(
+            champion=champion and champion.version,
+            champion_key=champion and champion.candidate_key,
+            version=registered and registered.version,
+            promoted_by=registered and registered.promoted_by,
+        )
 
     def report(self, accuracy, key="report"):
         folder = self.folder / "reports" / f"{key}-{accuracy}"
@@ -68,6 +80,7 @@ def desk(tmp_path, monkeypatch):
     made = Desk(tmp_path)
     monkeypatch.setattr(module, "find_champion", lambda *_: made.champion)
     monkeypatch.setattr(module, "find_version", lambda *_: made.registered)
+    monkeypatch.setattr(module, "find_standing", lambda *_: made.standing)
     return made
 
 
@@ -105,12 +118,38 @@ def test_a_champion_with_its_labels_in_another_order_is_compared(desk):
     assert (found["verdict"], found["comparison"]["num_only_candidate"] > 0) == ("PROMOTE", True)
 
 
-def test_a_decision_stands_when_another_champion_comes(desk):
+def test_a_decision_stands_until_another_champion_comes_and_is_found_again_when_that_one_goes(desk):
     first = desk.decide(desk.report(0.8))
+    assert desk.decide(desk.report(0.8)).is_cached
     desk.champion = version()
-    again = desk.decide(desk.report(0.8))
-    assert again.is_cached
-    assert (again.key, again.facts["verdict"]) == (first.key, "PROMOTE")
+    desk.know("champion", 0.9)
+    second = desk.decide(desk.report(0.8))
+    assert (second.is_cached, second.facts["verdict"]) == (False, "REJECT")
+    desk.champion = None
+    assert desk.decide(desk.report(0.8)).key == first.key
+
+
+def test_a_candidate_that_is_the_champion_is_held_and_so_is_one_that_was_it(desk):
+    promoted = desk.decide(desk.report(0.8))
+    desk.champion = desk.registered = version(
+        key="candidate", number=4, decision=dict(promoted.facts), promoted_by=promoted.key
+    )
+    held = desk.decide(desk.report(0.8)).facts
+    assert (held["verdict"], held["reasons"]) == ("HOLD", ["The candidate is the champion already (version 4)."])
+    desk.champion = version(number=3)
+    former = desk.decide(desk.report(0.8)).facts
+    assert former["verdict"] == "HOLD"
+    assert f"was the champion (version 4, by decision {promoted.key})" in former["reasons"][0]
+    assert "now it is version 3" in former["reasons"][0]
+    assert Decision.model_validate(former).is_settled
+
+
+def test_a_champion_that_comes_while_it_is_decided_is_an_error_that_can_be_tried_again(desk, monkeypatch):
+    monkeypatch.setattr(module, "find_standing", lambda *_: Standing(champion=2, champion_key="other"))
+    desk.champion = version()
+    with pytest.raises(TunesmithError, match=r"was version 2, and is version 3 since a moment ago.*again") as caught:
+        desk.decide(desk.report(0.8))
+    assert not isinstance(caught.value, UserError)
 
 
 def test_another_report_another_gate_and_another_registry_are_decided_anew(desk):
@@ -137,21 +176,19 @@ def test_equal_decisions_have_one_key_and_different_ones_two(desk):
 
 
 @pytest.mark.parametrize(
-    ("promoted_by", "gate", "verdict"),
+    ("changes", "gate", "is_taken"),
     [
-        ("decision", GateConfig(), "PROMOTE"),
-        (None, GateConfig(), "HOLD"),
-        ("decision", GateConfig(min_gain=0.1), "HOLD"),
+        ({}, GateConfig(), True),
+        ({"promoted_by": "decision"}, GateConfig(), False),
+        ({}, GateConfig(min_gain=0.1), False),
     ],
 )
-def test_a_lost_decision_is_taken_from_the_version_if_it_was_carried_out_for_this_gate(
-    desk, promoted_by, gate, verdict
-):
-    earlier = desk.decide(desk.report(0.8))
+def test_a_lost_decision_is_taken_from_the_version_if_it_is_about_what_is_asked(desk, changes, gate, is_taken):
+    earlier = {**desk.decide(desk.report(0.8)).facts, "reasons": ["As it was."]}
     shutil.rmtree(desk.store.root)
-    desk.registered = version(key="candidate", decision=earlier.facts, promoted_by=promoted_by)
-    desk.champion = desk.registered
-    assert desk.decide(desk.report(0.8), gate).facts["verdict"] == verdict
+    desk.splits = make_splits(desk.folder / "splits", desk.store)
+    desk.registered = version(key="candidate", decision=earlier, **changes)
+    assert (desk.decide(desk.report(0.8), gate).facts["reasons"] == ["As it was."]) == is_taken
 
 
 def test_a_decision_is_made_again_from_its_folder_alone(desk, monkeypatch):

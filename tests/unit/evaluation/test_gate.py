@@ -111,7 +111,7 @@ def test_the_document_is_all_that_it_takes_to_decide_again():
     read = Decision.model_validate(document)
     again = make_decision(read.case, make_predictions(0.83, 400), make_predictions(0.80, 400), no_slices(400))
     assert again.model_dump_json() == decision.model_dump_json()
-    assert (document["candidate"], document["champion"]["value"]) == ({"key": "candidate", "value": 0.83}, 0.8)
+    assert (document["candidate"]["value"], document["champion"]["value"]) == (0.83, 0.8)
 
 
 def test_a_gate_that_demands_a_gain_and_allows_a_loss_is_refused():

@@ -7,10 +7,12 @@ import re
 import pytest
 
 from tunesmith.errors import ModelError, TunesmithError
+from tunesmith.tracking import standing
 from tunesmith.tracking.client import mlflow_client
 from tunesmith.tracking.config import RegistryConfig
-from tunesmith.tracking.glance import has_tagged_version
-from tunesmith.tracking.registry import find_champion, find_version, has_version, list_models, resolve_model
+from tunesmith.tracking.glance import Glance, glance
+from tunesmith.tracking.registry import find_champion, find_version, list_models, resolve_model
+from tunesmith.tracking.standing import Standing, find_aliases, find_standing
 
 
 def test_an_empty_registry_has_no_champion_no_version_and_no_models(tracking):
@@ -57,41 +59,49 @@ def test_a_model_that_is_not_there_is_an_error_that_says_what_is(candidates, tra
     assert message in str(caught.value)
 
 
-def test_a_look_at_the_database_agrees_with_mlflow(candidates, tracking):
-    first = candidates.make("first", 0.8)
+def test_a_look_at_the_database_agrees_with_mlflow(candidates, tracking, monkeypatch):
+    first, second = candidates.make("first", 0.8), candidates.make("second", 0.7)
+    decision = first.decide().key
     first.register()
-    key, other = first.candidate.key, "0" * 32
-    look = {
-        (model, version, value): has_tagged_version(tracking.database(), model, version, "tunesmith.candidate", value)
-        for model, version, value in [
-            ("sentiment", 1, key), ("sentiment", 2, key), ("sentiment", 1, other), ("another", 1, key),
-        ]
-    }  # fmt: skip
-    assert list(look.values()) == [True, False, False, False]
-    for (model, version, value), answer in look.items():
-        found = find_version(value, RegistryConfig(model_name=model), tracking)
-        assert (found is not None and found.version == version) == answer
+    second.register()
+    keys = (first.candidate.key, second.candidate.key, "0" * 32)
+
+    def look():
+        registry = first.registry
+        standings = [find_standing(key, registry, tracking) for key in keys]
+        return standings, [find_aliases(key, number, registry, tracking) for key in keys for number in (1, 2, 3)]
+
+    quick = look()
+    monkeypatch.setattr(standing, "glance", lambda *_: None)
+    assert quick == look()
+    champion = {"champion": 1, "champion_key": keys[0]}
+    assert quick[0] == [
+        Standing(**champion, version=1, promoted_by=decision),
+        Standing(**champion, version=2),
+        Standing(**champion),
+    ]
+    assert quick[1] == [("champion",), None, None, None, ("candidate",), None, None, None, None]
 
 
 def test_a_version_whose_files_are_gone_does_not_stand(candidates, tracking, tmp_path):
     first = candidates.make("first", 0.8)
     first.register()
-    assert has_version(first.candidate.key, 1, first.registry, tracking)
+    assert find_aliases(first.candidate.key, 1, first.registry, tracking) == ("champion",)
     resolve_model("models:/sentiment/1", tracking, tmp_path).rename(tmp_path / "gone")
-    assert not has_version(first.candidate.key, 1, first.registry, tracking)
+    assert find_aliases(first.candidate.key, 1, first.registry, tracking) is None
     with pytest.raises(ModelError, match="its files are gone"):
         resolve_model("models:/sentiment/1", tracking, tmp_path)
 
 
 def test_a_database_that_is_not_there_holds_no_version_and_a_damaged_one_is_an_error(tmp_path):
     database = tmp_path / "mlflow.db"
-    assert has_tagged_version(database, "a", 1, "tag", "value") is False
+    assert glance(database, "a", ("tag",)) == Glance({}, {}, {})
     assert not database.exists()
     database.write_bytes(b"not a database" * 100)
     with pytest.raises(TunesmithError, match="damaged"):
-        has_tagged_version(database, "a", 1, "tag", "value")
+        glance(database, "a", ("tag",))
 
 
 def test_tables_of_another_mlflow_are_left_to_mlflow(tmp_path):
     (tmp_path / "mlflow.db").touch()
-    assert has_tagged_version(tmp_path / "mlflow.db", "a", 1, "tag", "value") is None
+    assert glance(tmp_path / "mlflow.db", "a", ("tag",)) is None
