@@ -56,7 +56,7 @@ FACTS: dict[str, dict[str, Any]] = {
         ],
     },
     "decide": {"verdict": "PROMOTE", "reasons": ["f1_macro 0.84 beats the baseline's 0.3", "there is no champion yet"]},
-    "export": {"max_logit_difference": 1e-6, "size_bytes": 1, "formats": ["safetensors"]},
+    "export": {"formats": {"safetensors": {"is_shipped": True, "reason": None}}, "files": {}},
     "register": {
         "model_name": "snippets",
         "version": 3,

@@ -165,7 +165,7 @@ def plan(recipe: Recipe, record: RecipeRecord) -> Plan:
             store,
         )
     )
-    exported = planner.add(derive_export(candidate, features, recipe.examples, recipe.model, recipe.export))
+    exported = planner.add(derive_export(candidate, features, report, recipe.examples, recipe.model, recipe.export))
     planner.add_register(
         lambda: derive_register(
             candidate, report, decision, exported, snapshot, record, recipe.registry, recipe.tracking

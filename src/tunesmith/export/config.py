@@ -1,0 +1,51 @@
+"""The recipe's section on exports: which formats, and how far each may be from the model that was judged."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from tunesmith.section import Section, refuse_at
+
+SAFETENSORS, ADAPTER, ONNX, ONNX_INT8 = "safetensors", "adapter", "onnx", "onnx-int8"
+Format = Literal["onnx", "onnx-int8"]
+
+NO_GGUF = (
+    "no kept library writes GGUF files from a model of transformers (the package gguf alone writes none). Export "
+    "safetensors, and call convert_hf_to_gguf.py of llama.cpp on the folder `model`"
+)
+
+
+class ExportConfig(Section):
+    """How a candidate is exported; as safetensors always, merged and, where one was trained, as an adapter."""
+
+    formats: tuple[Format, ...] = ()
+    """What is written besides: `onnx`, and `onnx-int8`, whose weights are integers of 8 bits."""
+    max_logit_difference: Annotated[float, Field(ge=0, le=1)] = 1e-4
+    """The largest allowed distance between a logit of the candidate and the same logit of an exported model, in any
+    format but `onnx-int8`; where there are logits above 1, as a share of the largest."""
+    max_disagreement_fraction: Annotated[float, Field(ge=0, le=1)] = 0.02
+    """The share of the test predictions that `onnx-int8` may make otherwise. At 0 it must be equal in its logits, too,
+    up to `max_logit_difference`."""
+
+    @field_validator("formats", mode="before")
+    @classmethod
+    def _check_formats(cls, formats: object) -> object:
+        if isinstance(formats, (list, tuple)):
+            if "gguf" in formats:
+                raise ValueError(f"gguf: {NO_GGUF}")
+            always = [name for name in (SAFETENSORS, ADAPTER, "merged") if name in formats]
+            if always:
+                raise ValueError(f"{always[0]} is written always; name only what is wanted besides: onnx, onnx-int8")
+            twice = [name for number, name in enumerate(formats) if name in formats[:number]]
+            if twice:
+                raise ValueError(f"names {twice[0]!r} twice")
+        return formats
+
+    @model_validator(mode="after")
+    def _check_effect(self) -> ExportConfig:
+        if "max_disagreement_fraction" in self.model_fields_set and ONNX_INT8 not in self.formats:
+            text = "has no effect without onnx-int8 in export.formats; remove it"
+            refuse_at(ExportConfig, {"max_disagreement_fraction": text})
+        return self
