@@ -66,7 +66,7 @@ def find_fault(format: str, report: FormatReport, config: ExportConfig) -> str |
     if found is None:
         return "some of its logits are not finite"
     if format == ONNX_INT8:
-        differing, limit = 1 - report.agreement, config.max_disagreement_fraction
+        differing, limit = 1 - report.agreement, config.allowed_disagreement
         if differing > limit:
             return (
                 f"{differing:.2%} of its test predictions are others; "
@@ -106,7 +106,11 @@ def require(report: FormatReport) -> None:
 def write_reports(reports: Mapping[str, FormatReport], config: ExportConfig, folder: Path) -> dict[str, Any]:
     """Write parity.json: every format that was looked at, and the limits; returns the formats as JSON values."""
     formats = {name: report.model_dump(mode="json") for name, report in reports.items()}
-    document = {"formats": formats, "limits": config.model_dump(mode="json", exclude={"formats"})}
+    limits = {
+        "max_logit_difference": config.max_logit_difference,
+        "max_disagreement_fraction": config.allowed_disagreement,
+    }
+    document = {"formats": formats, "limits": limits}
     (folder / PARITY_FILE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     return formats
 

@@ -49,8 +49,9 @@ class OnnxModel:
         fed: Mapping[str, Any] = {name: values.cpu().numpy() for name, values in batch.items() if name in self._inputs}
         return OnnxResult(torch.from_numpy(self._session.run(["logits"], fed)[0]))
 
-    def generate(self, **options: Any) -> NoReturn:
-        """Refuse: the graph has no cache of keys and values.
+    @property
+    def generation_config(self) -> NoReturn:
+        """Refuse: the graph has no cache of keys and values, and generates nothing.
 
         Raises:
             CallError: Always.
