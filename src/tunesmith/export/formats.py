@@ -69,7 +69,7 @@ def find_fault(format: str, report: FormatReport, config: ExportConfig) -> str |
         differing, limit = 1 - report.agreement, config.allowed_disagreement
         if differing > limit:
             return (
-                f"{differing:.2%} of its test predictions are others; "
+                f"{differing:.2%} of its test predictions are not those of the judged model; "
                 f"export.max_disagreement_fraction allows {limit:.2%}"
             )
         if limit > 0:

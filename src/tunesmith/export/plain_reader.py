@@ -42,12 +42,14 @@ def load_torch(request: dict[str, Any]) -> tuple[Callable[[], Model], int]:
 
     if request["reader"] == "peft":
         import peft
+    auto_class = getattr(transformers, request["auto_class"])
+    config = transformers.AutoConfig.from_pretrained(request["config"] or request["folder"], local_files_only=True)
+    with torch.device("meta"):
+        auto_class.from_config(config)  # without weights: imports the model's code, which is no part of its memory
 
     def load() -> Model:
-        auto_class = getattr(transformers, request["auto_class"])
         if request["reader"] == "peft":
             # The base model may have another head: the adapter brings its own.
-            config = transformers.AutoConfig.from_pretrained(request["config"], local_files_only=True)
             options = {"config": config, "ignore_mismatched_sizes": True, "dtype": torch.float32}
             base = auto_class.from_pretrained(request["base"], local_files_only=True, **options)
             model = peft.PeftModel.from_pretrained(base, request["folder"])
