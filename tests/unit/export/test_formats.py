@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,19 @@ from pydantic import ValidationError
 from judged_candidate import CLASSIFICATION, GENERATION, LORA, Candidate, make_candidate, make_rows
 from tunesmith.errors import CallError, ModelError, TunesmithError
 from tunesmith.evaluation.predict import predict_file
-from tunesmith.export import writing
+from tunesmith.evaluation.served import ServedModel
+from tunesmith.export.clean_process import PlainModel
 from tunesmith.export.config import ExportConfig
 from tunesmith.export.export import export
+from tunesmith.export.formats import FormatReport
+from tunesmith.export.onnx_files import write_onnx
+from tunesmith.export.parity import ParitySet, compute_reference
+from tunesmith.export.writing import Measuring, add_onnx, save_model
+from tunesmith.features.files import read_split
+from tunesmith.kinds import find_kind
 from tunesmith.modeling.load import build_model, load_trained, merge
 from tunesmith.modeling.onnx_model import ONNX_FILE, load_onnx
+from tunesmith.store.keys import file_sha256
 from tunesmith.store.ref import Ref
 
 BOTH = ExportConfig(formats=("onnx", "onnx-int8"), max_disagreement_fraction=1.0)
@@ -42,39 +52,58 @@ def pad_to(lengths: list[int], pairs: bool, vocab_size: int = 60) -> dict[str, t
     return {**batch, "token_type_ids": torch.zeros_like(ids)} if pairs else batch
 
 
+@dataclass(frozen=True)
+class Written:
+    """A model in both formats, beside it as safetensors in model/."""
+
+    case: Candidate
+    folder: Path
+    reports: dict[str, FormatReport]
+    measuring: Measuring
+
+
 @pytest.fixture(scope="module", params=["bert", "llama"])
-def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Candidate, Ref]:
+def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Written:
     """Both formats of a full encoder, and of a causal model with an adapter."""
     is_bert = request.param == "bert"
     folder, base = tmp_path_factory.mktemp("formats"), request.getfixturevalue(request.param)
     examples, lora = (CLASSIFICATION, None) if is_bert else (GENERATION, LORA)
-    case = make_candidate(folder, base, examples, lora=lora)
-    return case, run_export(case, BOTH)
+    case = make_candidate(folder / "case", base, examples, lora=lora)
+    kind, labels = find_kind(examples), tuple(case.features.facts["labels"])
+    test = ParitySet(read_split(case.features.folder, "test"), kind, labels, case.features.facts["pad_token_id"])
+    trained = load_trained(case.candidate.folder, base, examples, labels)
+    reference = compute_reference(trained, test)
+    measuring = Measuring(test, reference, reference.predictions, kind.PRIMARY_METRIC, BOTH, num_threads=1)
+    merged, tokenizer = merge(trained), case.features.folder / "tokenizer"
+    served = ServedModel(examples=examples, labels=labels, max_length=16, candidate="candidate")
+    save_model(merged, tokenizer, served, folder / "model")
+    reports = dict(add_onnx(merged, tokenizer, served, BOTH.formats, measuring, folder))
+    return Written(case, folder, reports, measuring)
 
 
-def test_onnx_agrees_on_every_test_prediction_and_int8_is_measured(exported: tuple[Candidate, Ref]) -> None:
-    case, ref = exported
-    formats = ref.facts["formats"]
-    assert formats["onnx"]["agreement"] == 1.0
-    assert formats["onnx"]["max_logit_difference"] <= 1e-4
-    assert formats["onnx"]["metric_delta"] == pytest.approx(0, abs=1e-4)
-    small = formats["onnx-int8"]
-    assert small["is_shipped"]
-    assert 1e-4 < small["max_logit_difference"] < 1
-    assert small["size_bytes"] < formats["onnx"]["size_bytes"]
-    for report in formats.values():
-        assert report["interval"]["low"] <= report["metric_delta"] <= report["interval"]["high"]
-        assert [*report["latency_seconds"]] == ["1", "32"]
-        assert min(report["latency_seconds"].values()) > 0
-        assert report["peak_memory_bytes"] > 0
-    assert json.loads((ref.folder / "parity.json").read_text())["formats"] == formats
-    assert {*ref.facts["files"]} == {"model", "onnx", "onnx-int8", *(["adapter"] if case.model.lora else [])}
+def test_onnx_agrees_on_every_test_prediction_and_int8_is_measured(written: Written) -> None:
+    exact, small = written.reports["onnx"], written.reports["onnx-int8"]
+    assert exact.agreement == 1.0
+    assert exact.max_logit_difference is not None
+    assert exact.max_logit_difference <= 1e-4
+    assert exact.metric_delta == pytest.approx(0, abs=1e-4)
+    assert small.is_shipped
+    assert small.max_logit_difference is not None
+    assert 1e-4 < small.max_logit_difference < 1
+    assert small.size_bytes < exact.size_bytes
+    for report in (exact, small):
+        assert report.interval is not None
+        assert report.metric_delta is not None
+        assert report.interval.low <= report.metric_delta <= report.interval.high
+        assert [*report.latency_seconds] == ["1", "32"]
+        assert min(report.latency_seconds.values()) > 0
+        assert report.peak_memory_bytes > 0
 
 
-def test_the_graph_takes_any_batch_and_length_and_ignores_padding(exported: tuple[Candidate, Ref]) -> None:
-    case, ref = exported
-    graph, labels = load_onnx(ref.folder / "onnx"), case.features.facts["labels"]
-    model = build_model(ref.folder / "model", case.examples, labels, None, seed=0).eval()
+def test_the_graph_takes_any_batch_and_length_and_ignores_padding(written: Written) -> None:
+    case = written.case
+    graph, labels = load_onnx(written.folder / "onnx"), case.features.facts["labels"]
+    model = build_model(written.folder / "model", case.examples, labels, None, seed=0).eval()
     for lengths in ([1], [9], [2, 5, 3], [64, 1, 30, 7], [4] * 33):
         batch = pad_to(lengths, pairs=case.examples is CLASSIFICATION)
         with torch.inference_mode():
@@ -84,16 +113,13 @@ def test_the_graph_takes_any_batch_and_length_and_ignores_padding(exported: tupl
         torch.testing.assert_close(found[real], expected[real], atol=1e-5, rtol=0)
 
 
-def test_onnxruntime_alone_loads_both_in_a_process_that_cannot_import_tunesmith(
-    exported: tuple[Candidate, Ref],
-) -> None:
-    _, ref = exported
+def test_onnxruntime_alone_loads_both_in_a_process_that_cannot_import_tunesmith(written: Written) -> None:
     program = f"""
 import sys
 sys.modules["tunesmith"] = None  # importing it fails
 import numpy, onnxruntime
 for name in ("onnx", "onnx-int8"):
-    session = onnxruntime.InferenceSession({str(ref.folder)!r} + f"/{{name}}/model.onnx")
+    session = onnxruntime.InferenceSession({str(written.folder)!r} + f"/{{name}}/model.onnx")
     batch = {{entry.name: numpy.ones((2, 5), numpy.int64) for entry in session.get_inputs()}}
     assert numpy.isfinite(session.run(None, batch)[0]).all()
 assert not {{"torch", "transformers"}} & {{*sys.modules}}
@@ -101,18 +127,15 @@ assert not {{"torch", "transformers"}} & {{*sys.modules}}
     subprocess.run([sys.executable, "-I", "-c", program], check=True, timeout=120)
 
 
-def test_tunesmith_predicts_with_an_onnx_folder_as_with_the_model(
-    exported: tuple[Candidate, Ref], tmp_path: Path
-) -> None:
-    case, ref = exported
+def test_tunesmith_predicts_with_an_onnx_folder_as_with_the_model(written: Written, tmp_path: Path) -> None:
     pq.write_table(make_rows(30), tmp_path / "rows.parquet")
-    if case.examples is GENERATION:
+    if written.case.examples is GENERATION:
         with pytest.raises(CallError, match=r"scores texts, and cannot continue them\. Predict with the folder"):
-            predict_file(ref.folder / "onnx", tmp_path / "rows.parquet", tmp_path / "out.parquet")
+            predict_file(written.folder / "onnx", tmp_path / "rows.parquet", tmp_path / "out.parquet")
         return
     predicted = {}
     for name in ("model", "onnx"):
-        predict_file(ref.folder / name, tmp_path / "rows.parquet", tmp_path / f"{name}.parquet", batch_size=7)
+        predict_file(written.folder / name, tmp_path / "rows.parquet", tmp_path / f"{name}.parquet", batch_size=7)
         predicted[name] = pq.read_table(tmp_path / f"{name}.parquet")
     assert predicted["onnx"]["prediction"] == predicted["model"]["prediction"]
     assert predicted["onnx"]["probability"].to_pylist() == pytest.approx(predicted["model"]["probability"].to_pylist())
@@ -122,33 +145,33 @@ def test_int8_is_refused_where_no_difference_is_allowed_and_the_run_goes_on(
     bert: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     case = make_candidate(tmp_path, bert, CLASSIFICATION)
-    ref = run_export(case, ExportConfig(formats=("onnx-int8",), max_disagreement_fraction=0.0))
+    ref = run_export(case, ExportConfig(formats=("onnx", "onnx-int8"), max_disagreement_fraction=0.0))
     report = ref.facts["formats"]["onnx-int8"]
     assert not report["is_shipped"]
     assert "export.max_d" in report["reason"]
-    assert {path.name for path in ref.folder.iterdir() if path.is_dir()} == {"model"} == {*ref.facts["files"]}
-    assert json.loads((ref.folder / "parity.json").read_text())["formats"]["onnx-int8"] == report
+    assert {path.name for path in ref.folder.iterdir() if path.is_dir()} == {"model", "onnx"} == {*ref.facts["files"]}
+    assert json.loads((ref.folder / "parity.json").read_text())["formats"] == ref.facts["formats"]
     assert "onnx-int8 is not shipped" in caplog.text
 
 
-def test_an_onnx_file_that_was_damaged_after_its_export_is_not_shipped(
-    bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    case, write = make_candidate(tmp_path, bert, CLASSIFICATION), writing.write_onnx
+def test_an_onnx_file_whose_weights_were_changed_after_its_export_is_refused(written: Written, tmp_path: Path) -> None:
+    graph = onnx.load(written.folder / "onnx" / ONNX_FILE)
+    for weight in graph.graph.initializer:
+        values = numpy_helper.to_array(weight)
+        if values.dtype == np.float32 and values.ndim == 2:
+            weight.CopyFrom(numpy_helper.from_array(values * np.float32(1.01), weight.name))
+    onnx.save(graph, tmp_path / ONNX_FILE)
+    plain = PlainModel("onnx", tmp_path, written.measuring.test.kind.AUTO_CLASS)
+    report = written.measuring.measure("onnx", plain)
+    assert not report.is_shipped
+    assert re.search(r"differ by up to [\d.]+ .* export\.max_logit_difference allows 0\.0001 ", report.reason or "")
 
-    def write_damaged(model: Any, inputs: Any, folder: Path) -> None:
-        write(model, inputs, folder)
-        graph = onnx.load(folder / ONNX_FILE)
-        weight = next(item for item in graph.graph.initializer if item.name.endswith("classifier.bias"))
-        weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) + np.float32(0.25), weight.name))
-        onnx.save(graph, folder / ONNX_FILE)
 
-    monkeypatch.setattr(writing, "write_onnx", write_damaged)
-    ref = run_export(case, ExportConfig(formats=("onnx",)))
-    report = ref.facts["formats"]["onnx"]
-    assert (report["is_shipped"], (ref.folder / "onnx").exists()) == (False, False)
-    assert "differ by up to 0.25" in report["reason"]
-    assert ref.facts["formats"]["safetensors"]["is_shipped"]
+def test_the_same_model_gives_the_same_bytes(written: Written, tmp_path: Path) -> None:
+    case = written.case
+    model = build_model(written.folder / "model", case.examples, case.features.facts["labels"], None, seed=0).eval()
+    write_onnx(model, [*pad_to([3], pairs=case.examples is CLASSIFICATION)], tmp_path)
+    assert file_sha256(tmp_path / ONNX_FILE) == file_sha256(written.folder / "onnx" / ONNX_FILE)
 
 
 @pytest.mark.parametrize(("name", "examples"), [("bert", CLASSIFICATION), ("llama", GENERATION)])
