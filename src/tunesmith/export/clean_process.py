@@ -64,8 +64,11 @@ class CleanProcess:
         """
         assert self._process.stdin is not None
         path = save_batch(batch, self._folder / "batch.npz")
-        self._process.stdin.write(f"{path}\n")
-        self._process.stdin.flush()
+        try:
+            self._process.stdin.write(f"{path}\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise self._explain_end() from None
         answer = Path(self._read().strip())
         logits: Array = np.load(answer, allow_pickle=False)
         answer.unlink()

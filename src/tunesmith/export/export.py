@@ -107,7 +107,7 @@ def _export(
     merged, tokenizer, served = merge(trained), features.folder / "tokenizer", _describe(candidate, features, examples)
     save_model(merged, tokenizer, served, folder / MODEL)
     found = {SAFETENSORS: measuring.measure(SAFETENSORS, PlainModel("transformers", folder / MODEL, kind.AUTO_CLASS))}
-    require(found[SAFETENSORS])
+    require(SAFETENSORS, found[SAFETENSORS])
     if (candidate.folder / ADAPTER_FOLDER).is_dir():
         found[ADAPTER] = _export_adapter(candidate, base, measuring, model, folder)
     if config.formats:
@@ -141,8 +141,7 @@ def _export_adapter(candidate: Ref, base: Path, measuring: Measuring, model: Mod
     if model.quantization is not None:
         # It was trained on other values than those of the base model: what that costs is in merge.json, and no fault.
         return report.model_copy(update={"is_shipped": True, "reason": None})
-    if not report.is_shipped:
-        shutil.rmtree(target)
+    require(ADAPTER, report)  # a later training goes on from it
     return report
 
 

@@ -90,7 +90,7 @@ def judge(format: str, report: FormatReport, config: ExportConfig) -> FormatRepo
     return report.model_copy(update={"is_shipped": reason is None, "reason": reason})
 
 
-def require(report: FormatReport) -> None:
+def require(format: str, report: FormatReport) -> None:
     """Refuse to go on with a format that everything else rests on.
 
     Raises:
@@ -98,8 +98,8 @@ def require(report: FormatReport) -> None:
     """
     if not report.is_shipped:
         raise TunesmithError(
-            f"the exported model is not the one that was judged: {report.reason}. Nothing is published. If so much is "
-            "acceptable, raise the limit in the recipe."
+            f"exported as {format}, this is not the model that was judged: {report.reason}. Nothing is "
+            "published. If so much is acceptable, raise the limit in the recipe."
         )
 
 
