@@ -78,7 +78,7 @@ def finetune(recipe: str, overrides: tuple[str, ...] = ()) -> RunSummary:
         notes,
     )
     report = evaluate(candidate, splits, slices, features, wanted.examples, wanted.model, wanted.evaluate, wanted.store)
-    exported = export(candidate, features, wanted.examples, wanted.model, wanted.export, wanted.store)
+    exported = export(candidate, features, report, wanted.examples, wanted.model, wanted.export, wanted.store)
     with completing_record(notes, candidate, exported, record, wanted.tracking):  # from here on, MLflow is needed
         for _ in range(MAX_JUDGEMENTS):
             decision = decide(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from prefect import task
 
-from tunesmith.export.export import ExportConfig, derive_export
+from tunesmith.export.config import ExportConfig
+from tunesmith.export.export import derive_export
 from tunesmith.export.export import export as export_candidate
 from tunesmith.kinds import Examples
 from tunesmith.modeling.base import ModelConfig
@@ -15,7 +16,13 @@ from tunesmith.tasks.policy import ByContent
 
 @task(cache_policy=ByContent(derive=derive_export), result_serializer="json")
 def export(
-    candidate: Ref, features: Ref, examples: Examples, model: ModelConfig, export: ExportConfig, store: StoreConfig
+    candidate: Ref,
+    features: Ref,
+    report: Ref,
+    examples: Examples,
+    model: ModelConfig,
+    export: ExportConfig,
+    store: StoreConfig,
 ) -> Ref:
-    """Write the model as plain transformers reads it, and prove that it answers the same."""
-    return export_candidate(candidate, features, examples, model, export, open_store(store))
+    """Write the model as plain libraries read it, and prove for each format that it answers the same."""
+    return export_candidate(candidate, features, report, examples, model, export, open_store(store))

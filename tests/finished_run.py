@@ -56,7 +56,28 @@ FACTS: dict[str, dict[str, Any]] = {
         ],
     },
     "decide": {"verdict": "PROMOTE", "reasons": ["f1_macro 0.84 beats the baseline's 0.3", "there is no champion yet"]},
-    "export": {"max_logit_difference": 1e-6, "size_bytes": 1, "formats": ["safetensors"]},
+    "export": {
+        "formats": {
+            "safetensors": {
+                "is_shipped": True,
+                "reason": None,
+                "size_bytes": 90_900_000,
+                "num_examples": 9,
+                "agreement": 1.0,
+                "max_logit_difference": 1e-6,
+                "largest_logit": 3.5,
+                "num_logits": 18,
+                "metric": "f1_macro",
+                "metric_delta": 0.0,
+                "interval": {"low": 0.0, "high": 0.0},
+                "latency_seconds": {"1": 0.004, "32": 0.05},
+                "num_tokens": 12,
+                "num_threads": 2,
+                "peak_memory_bytes": 95_000_000,
+            }
+        },
+        "files": {},
+    },
     "register": {
         "model_name": "snippets",
         "version": 3,

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from split_rows import write_splits
-from tunesmith.evaluation.evaluate import EvaluateConfig
+from tunesmith.evaluation.evaluate import EvaluateConfig, evaluate
 from tunesmith.evaluation.gate import GateConfig
 from tunesmith.evaluation.slicing import slice_rows
 from tunesmith.features.encode import TokenizeConfig, encode
@@ -43,6 +43,12 @@ class Candidate:
     def judged(self) -> tuple[Ref, Ref, Ref, Ref, Examples, ModelConfig]:
         """What the evaluate stage looks at."""
         return self.candidate, self.splits, self.slice(), self.features, self.examples, self.model
+
+    @property
+    def exported(self) -> tuple[Ref, Ref, Ref, Examples, ModelConfig]:
+        """What the export stage looks at."""
+        report = evaluate(*self.judged, EvaluateConfig(), self.store)
+        return self.candidate, self.features, report, self.examples, self.model
 
     def slice(self, *slices: Any) -> Ref:
         """The slice artifact."""

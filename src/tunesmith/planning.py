@@ -153,7 +153,7 @@ def plan(recipe: Recipe, record: RecipeRecord) -> Plan:
     report = planner.add(
         derive_evaluate(candidate, splits, slices, features, recipe.examples, recipe.model, recipe.evaluate, store)
     )
-    exported = planner.add(derive_export(candidate, features, recipe.examples, recipe.model, recipe.export))
+    exported = planner.add(derive_export(candidate, features, report, recipe.examples, recipe.model, recipe.export))
     decision = planner.add_behind(
         "decide",
         lambda: derive_decide(

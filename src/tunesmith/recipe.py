@@ -19,7 +19,7 @@ from tunesmith.data.split_config import SplitConfig
 from tunesmith.errors import CallError, Mistake, RecipeError
 from tunesmith.evaluation.evaluate import EvaluateConfig
 from tunesmith.evaluation.gate import GateConfig
-from tunesmith.export.export import ExportConfig
+from tunesmith.export.config import ExportConfig
 from tunesmith.features.encode import TokenizeConfig
 from tunesmith.home import Home
 from tunesmith.kinds import Examples

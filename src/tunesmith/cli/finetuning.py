@@ -72,6 +72,7 @@ def render_summary(summary: RunSummary) -> str:
             _metric_rows(summary),
         ),
         *_slice_tables(summary),
+        *_export_lines(summary),
         "\n".join([_version_line(summary), *(f"  {reason}" for reason in summary.reasons)]),
         _pages(),
     ]
@@ -135,6 +136,14 @@ def _slice_tables(summary: RunSummary) -> list[str]:
         between = "" if interval is None else f"{interval['low']:.4f} to {interval['high']:.4f}"
         rows.append([part["name"], f"{part['num_examples']:,}", _number(value), between])
     return [format_table(["slice", "examples", summary.primary_metric, "95 % interval"], rows)] if rows else []
+
+
+def _export_lines(summary: RunSummary) -> list[str]:
+    """The formats, and why one is not shipped; nothing where there are only the safetensors."""
+    from tunesmith.report.formats import describe_shipping
+
+    lines = describe_shipping(summary.formats)
+    return ["\n".join(lines)] if lines else []
 
 
 def _number(value: float | None) -> str:

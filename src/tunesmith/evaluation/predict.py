@@ -125,7 +125,12 @@ def _check_length(predictions: pa.Table, rows: InputRows, served: ServedModel) -
 
 def _load(place: Path, served: ServedModel) -> LoadedModel:
     from tunesmith.modeling.load import build_model, load_tokenizer
+    from tunesmith.modeling.onnx_model import ONNX_FILE, load_onnx
     from tunesmith.modeling.tokenizer import make_encoder
+
+    if (place / ONNX_FILE).is_file():
+        tokenizer = load_tokenizer(place)
+        return LoadedModel(load_onnx(place), tokenizer, make_encoder(tokenizer), "cpu")
 
     # Nothing is at random here: an exported folder holds every weight, so the seed is without effect.
     model, device = build_model(place, served.examples, served.labels, None, seed=0).eval(), find_device()

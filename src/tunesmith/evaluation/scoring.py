@@ -31,12 +31,15 @@ def find_device() -> torch.device:
     return accelerator if accelerator is not None else torch.device("cpu")
 
 
-def plan_forward(lengths: np.ndarray[Any, Any], batch_size: int) -> list[np.ndarray[Any, Any]]:
+def plan_forward(
+    lengths: np.ndarray[Any, Any], batch_size: int, max_tokens: int = MAX_BATCH_TOKENS
+) -> list[np.ndarray[Any, Any]]:
     """Cut examples into batches of like length, the longest first, so that memory is short at once or never.
 
     Args:
         lengths: Tokens of each example, shape (num_examples,).
-        batch_size: Most examples in a batch; fewer where they are long, see `MAX_BATCH_TOKENS`.
+        batch_size: Most examples in a batch; fewer where they are long.
+        max_tokens: Most tokens in a batch of several examples, padding included.
 
     Returns:
         The row numbers of each batch; together a permutation of all rows.
@@ -46,7 +49,7 @@ def plan_forward(lengths: np.ndarray[Any, Any], batch_size: int) -> list[np.ndar
     start = 0
     while start < len(order):
         longest = max(1, int(lengths[order[start]]))
-        size = max(1, min(batch_size, MAX_BATCH_TOKENS // longest))
+        size = max(1, min(batch_size, max_tokens // longest))
         batches.append(order[start : start + size])
         start += size
     return batches
@@ -85,12 +88,13 @@ def score(
             # The model does not see the labels: it would compute a loss that nobody reads.
             logits = model(**{name: tensor for name, tensor in batch.items() if name != "labels"}).logits
             parts.append({name: value.cpu().numpy() for name, value in kind.summarize(logits, batch).items()})
-    summary = _restore_order(parts, np.concatenate(batches))
+    summary = restore_order(parts, np.concatenate(batches))
     _check_finite(summary, features["row_id"])
     return summary
 
 
-def _restore_order(parts: list[dict[str, np.ndarray[Any, Any]]], order: np.ndarray[Any, Any]) -> Summary:
+def restore_order(parts: list[dict[str, np.ndarray[Any, Any]]], order: np.ndarray[Any, Any]) -> Summary:
+    """What was kept of each batch, put together in the examples' own order, of which `order` has the row numbers."""
     back = np.argsort(order)
     return {name: np.concatenate([part[name] for part in parts])[back] for name in parts[0]}
 

@@ -1,58 +1,61 @@
-"""The export stage: a folder that plain transformers loads, and the proof that it gives the same logits."""
+"""The export stage: folders that plain libraries load, and the proof that each answers as the judged model did."""
 
 from __future__ import annotations
 
-import json
+import logging
 import shutil
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
 
-from pydantic import Field
+import pyarrow.parquet as pq
 
-from tunesmith.errors import TunesmithError
+from tunesmith.evaluation.evaluate import CANDIDATE
 from tunesmith.evaluation.served import ServedModel
+from tunesmith.export.clean_process import PlainModel
+from tunesmith.export.config import ADAPTER, SAFETENSORS, ExportConfig
+from tunesmith.export.formats import FormatReport, require, write_reports
 from tunesmith.export.merging import MergeReport, compute_loss
-from tunesmith.export.parity import ParityReport, compute_logits, make_batches, measure_parity
+from tunesmith.export.parity import ParitySet, compute_reference
+from tunesmith.export.writing import ADAPTER_FOLDER, MODEL, Measuring, add_onnx, save_model
 from tunesmith.features.files import read_split
 from tunesmith.kinds import Examples, find_kind, kind_module
+from tunesmith.kinds.protocol import AnyModel
 from tunesmith.modeling.base import ModelConfig, adapter_libraries, find_base
-from tunesmith.section import Section
 from tunesmith.store.derivation import Derivation, compose_ingredients
 from tunesmith.store.folder import FolderStore
 from tunesmith.store.keys import folder_digest
 from tunesmith.store.ref import Facts, Ref
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+log = logging.getLogger(__name__)
 
 LIBRARIES = ("torch", "transformers", "safetensors")
-
-
-class ExportConfig(Section):
-    """How a candidate is exported."""
-
-    max_logit_difference: Annotated[float, Field(ge=0, le=1)] = 1e-4
-    """The largest allowed distance between a logit of the candidate and the same logit of the exported model; where
-    there are logits above 1, as a share of the largest."""
+ONNX_LIBRARIES = ("onnx", "onnxruntime", "onnxscript")
 
 
 def derive_export(
-    candidate: Ref, features: Ref, examples: Examples, model: ModelConfig, export: ExportConfig
+    candidate: Ref, features: Ref, report: Ref, examples: Examples, model: ModelConfig, export: ExportConfig
 ) -> Derivation:
-    """What an exported model is made of."""
+    """What an exported model is made of.
+
+    Args:
+        candidate: The train artifact.
+        features: The encode artifact.
+        report: The evaluate artifact, with the predictions that the candidate was judged by.
+        examples: The kind of task.
+        model: The base model.
+        export: The formats, and how far each may be from the candidate.
+    """
 
     def build(folder: Path) -> Facts:
-        return _export(folder, candidate, features, examples, model, export)
+        return _export(folder, candidate, features, report, examples, model, export)
 
     return Derivation(
         kind="export",
         ingredients=compose_ingredients(
             # All fields, also those in no other key: tunesmith.json holds them for predicting.
             config={"examples": examples.model_dump(mode="json"), "export": export.key_fields()},
-            inputs={"candidate": candidate.key, "features": features.key},
+            inputs={"candidate": candidate.key, "features": features.key, "report": report.key},
             code=("tunesmith.export.export", "tunesmith.export.plain_reader", kind_module(examples)),
-            libraries=(*LIBRARIES, *adapter_libraries(model)),
+            libraries=(*LIBRARIES, *adapter_libraries(model), *(ONNX_LIBRARIES if export.formats else ())),
         ),
         build=build,
     )
@@ -61,58 +64,56 @@ def derive_export(
 def export(
     candidate: Ref,
     features: Ref,
+    report: Ref,
     examples: Examples,
     model: ModelConfig,
     export: ExportConfig,
     store: FolderStore,
 ) -> Ref:
-    """Export a candidate to a folder that plain transformers loads.
+    """Export a candidate to folders that plain transformers and onnxruntime load; takes what `derive_export` takes.
 
     Returns:
-        model/ (weights, configuration, tokenizer, tunesmith.json), adapter/ where one was trained, parity.json, and
-        merge.json where that was on a quantized base model.
+        model/ (weights, configuration, tokenizer, tunesmith.json), adapter/ where one was trained, onnx/ and onnx-int8/
+        where they are asked for and near enough, parity.json, and merge.json where the adapter was trained on a
+        quantized base model. The facts hold a `FormatReport` of each format.
 
     Raises:
-        TunesmithError: The exported model's logits are not the candidate's; nothing is published.
+        TunesmithError: The model's logits are not the candidate's; nothing is published.
     """
-    return store.ensure(derive_export(candidate, features, examples, model, export))
+    return store.ensure(derive_export(candidate, features, report, examples, model, export))
 
 
 def _export(
-    folder: Path, candidate: Ref, features: Ref, examples: Examples, model: ModelConfig, config: ExportConfig
+    folder: Path,
+    candidate: Ref,
+    features: Ref,
+    report: Ref,
+    examples: Examples,
+    model: ModelConfig,
+    config: ExportConfig,
 ) -> Facts:
+    import torch
+
     from tunesmith.modeling.load import load_trained, merge
 
-    kind, labels, target = find_kind(examples), tuple(features.facts["labels"]), folder / "model"
-    batches = make_batches(read_split(features.folder, "test"), kind, features.facts["pad_token_id"])
+    kind, labels = find_kind(examples), tuple(features.facts["labels"])
+    test = ParitySet(read_split(features.folder, "test"), kind, labels, features.facts["pad_token_id"])
     base = find_base(model).folder
     trained = load_trained(candidate.folder, base, examples, labels)
-    expected = compute_logits(trained, batches)  # before merging, which changes the model in place
-    served = ServedModel(
-        examples=examples,
-        labels=labels,
-        max_length=features.facts["max_length"],
-        on_overflow=features.facts["on_overflow"],
-        stride=features.facts["stride"],
-        candidate=candidate.key,
-    )
-    merged = merge(trained)
-    _save(merged, features.folder / "tokenizer", served, target)
-    formats = ["safetensors"]
-    if (candidate.folder / "adapter").is_dir():
-        shutil.copytree(candidate.folder / "adapter", folder / "adapter")
-        formats.append("adapter")
-    parity = measure_parity(expected, target, kind.AUTO_CLASS, batches)
-    _check_parity(parity, config)
-    report = {**asdict(parity), "limit": config.max_logit_difference}
-    (folder / "parity.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
-    size_bytes = sum(path.stat().st_size for path in target.iterdir())
-    facts: Facts = {
-        "max_logit_difference": parity.max_logit_difference,
-        "size_bytes": size_bytes,
-        "formats": formats,
-        "files": {name: folder_digest(folder / name) for name in ("model", "adapter") if (folder / name).is_dir()},
-    }
+    reference = compute_reference(trained, test)  # before merging, which changes the model in place
+    judged = pq.read_table(report.folder / CANDIDATE)
+    threads = torch.get_num_threads()
+    measuring = Measuring(test, reference, judged, report.facts["primary_metric"], config, threads)
+    merged, tokenizer, served = merge(trained), features.folder / "tokenizer", _describe(candidate, features, examples)
+    save_model(merged, tokenizer, served, folder / MODEL)
+    found = {SAFETENSORS: measuring.measure(SAFETENSORS, PlainModel("transformers", folder / MODEL, kind.AUTO_CLASS))}
+    require(SAFETENSORS, found[SAFETENSORS])
+    if (candidate.folder / ADAPTER_FOLDER).is_dir():
+        found[ADAPTER] = _export_adapter(candidate, base, measuring, model, folder)
+    if config.formats:
+        found |= add_onnx(merged, tokenizer, served, config.formats, measuring, folder)
+    facts: Facts = {"formats": write_reports(found, config, folder), "files": _digest_folders(folder)}
+    _tell(found)
     if model.quantization is None:
         return facts
     merging = _compare_merges(merged, candidate, features, examples, base)
@@ -120,9 +121,41 @@ def _export(
     return {**facts, "merging": merging.model_dump()}
 
 
-def _compare_merges(
-    merged: PreTrainedModel, candidate: Ref, features: Ref, examples: Examples, base: Path
-) -> MergeReport:
+def _describe(candidate: Ref, features: Ref, examples: Examples) -> ServedModel:
+    return ServedModel(
+        examples=examples,
+        labels=tuple(features.facts["labels"]),
+        max_length=features.facts["max_length"],
+        on_overflow=features.facts["on_overflow"],
+        stride=features.facts["stride"],
+        candidate=candidate.key,
+    )
+
+
+def _export_adapter(candidate: Ref, base: Path, measuring: Measuring, model: ModelConfig, folder: Path) -> FormatReport:
+    target = folder / ADAPTER_FOLDER
+    shutil.copytree(candidate.folder / ADAPTER_FOLDER, target)
+    auto_class = measuring.test.kind.AUTO_CLASS
+    plain = PlainModel("peft", target, auto_class, base=base, config=folder / MODEL)
+    report = measuring.measure(ADAPTER, plain)
+    if model.quantization is not None:
+        # It was trained on other values than those of the base model: what that costs is in merge.json, and no fault.
+        return report.model_copy(update={"is_shipped": True, "reason": None})
+    require(ADAPTER, report)  # a later training goes on from it
+    return report
+
+
+def _digest_folders(folder: Path) -> dict[str, str]:
+    return {path.name: folder_digest(path) for path in sorted(folder.iterdir()) if path.is_dir()}
+
+
+def _tell(found: dict[str, FormatReport]) -> None:
+    for name, report in found.items():
+        if not report.is_shipped:
+            log.warning("export: %s is not shipped: %s", name, report.reason)
+
+
+def _compare_merges(merged: AnyModel, candidate: Ref, features: Ref, examples: Examples, base: Path) -> MergeReport:
     from tunesmith.modeling.load import load_on_original, merge
 
     test, kind, padding = read_split(features.folder, "test"), find_kind(examples), features.facts["pad_token_id"]
@@ -133,20 +166,3 @@ def _compare_merges(
         original_base_loss=compute_loss(original, test, kind, padding),
         num_examples=test.num_rows,
     )
-
-
-def _save(merged: PreTrainedModel, tokenizer_folder: Path, served: ServedModel, target: Path) -> None:
-    merged.save_pretrained(target)
-    shutil.copytree(tokenizer_folder, target, dirs_exist_ok=True)  # it cuts texts where training did
-    served.save(target)
-
-
-def _check_parity(parity: ParityReport, config: ExportConfig) -> None:
-    found = parity.max_logit_difference
-    limit = config.max_logit_difference * max(1.0, parity.largest_logit)
-    if not found <= limit:  # a NaN is refused, too
-        raise TunesmithError(
-            f"the exported model's logits differ by up to {found:.3g} from the candidate's on {parity.num_examples} "
-            f"test examples; export.max_logit_difference allows {limit:.3g} beside logits of up to "
-            f"{parity.largest_logit:.3g}. Nothing is published. If so much is acceptable, raise it in the recipe."
-        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from tunesmith.report.formats import describe_format
 from tunesmith.report.markdown import escape_text, render_picture, render_table
 from tunesmith.report.profile_page import ProfilePage
 from tunesmith.report.summary import RunSummary, describe_merging, describe_start, describe_steps
@@ -30,7 +31,7 @@ def render_markdown(summary: RunSummary, loss_curve: bytes | None = None, profil
     judged = [_decision(summary), _metrics(summary), _slices(summary)]
     what = [*judged, _warnings(summary), _rows(summary), _leakage(summary)]
     data = "" if profile is None else profile.markdown.rstrip()
-    training, stages = _training(summary), _stages(summary)
+    training, stages = _training(summary), "\n\n".join([_formats(summary), _stages(summary)])
     size = sum(len(text.encode()) + 2 for text in (*what, data, training, stages))
     pictures = {} if loss_curve is None else {LOSS_CURVE: loss_curve}
     shown = dict(_fit_pictures(pictures | ({} if profile is None else dict(profile.pictures)), size))
@@ -147,6 +148,18 @@ def _training(summary: RunSummary) -> str:
     what = f"## Training\n\n{text}" + (f"; at the end: {last}" if last else "")
     merging = describe_merging(summary)
     return what if merging is None else f"{what}\n\nOn {summary.num_test_examples:,} test examples, {merging}."
+
+
+def _formats(summary: RunSummary) -> str:
+    """Each format with what was measured of it, and why, where it is not shipped."""
+    rows = []
+    header: tuple[str, ...] = ("format", "")
+    for name, report in summary.formats.items():
+        found = describe_format(report)
+        header = ("format", "", *found)
+        rows.append((name, "shipped" if report.is_shipped else "**not shipped**", *found.values()))
+    faults = [f"- {name}: {escape_text(item.reason)}" for name, item in summary.formats.items() if item.reason]
+    return "\n\n".join(filter(None, ["## Exports", render_table(header, rows), "\n".join(faults)]))
 
 
 def _fit_pictures(pictures: Mapping[str, bytes], size: int) -> Iterator[tuple[str, str]]:

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from tunesmith.evaluation.intervals import Interval
+from tunesmith.export.formats import FormatReport
 from tunesmith.store.ref import Ref
 
 
@@ -124,6 +125,8 @@ class RunSummary(BaseModel):
     """The better direction of the primary metric."""
     merging: dict[str, Any] | None
     """For an adapter on a quantized base model: what merging it costs, as the export stage measured it."""
+    formats: dict[str, FormatReport]
+    """The formats of the candidate, each compared with the judged model; one that is too far off is not shipped."""
     verdict: str
     """PROMOTE, HOLD, REJECT or NEED-DATA."""
     reasons: tuple[str, ...]
@@ -199,6 +202,7 @@ def summarize_run(name: str, refs: Iterable[Ref]) -> RunSummary:
         primary_metric=report["primary_metric"],
         greater_is_better=report["greater_is_better"],
         merging=facts["export"].get("merging"),
+        formats=facts["export"]["formats"],
         verdict=facts["decide"]["verdict"],
         reasons=tuple(facts["decide"]["reasons"]),
         model_name=version["model_name"],

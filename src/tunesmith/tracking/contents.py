@@ -33,7 +33,7 @@ TABLES_TAG = "mlflow.loggedArtifacts"
 MAX_DIGEST_LENGTH = 36
 """MLflow's limit on the characters of a dataset's digest."""
 
-MODEL_FOLDERS = ("model", "adapter")
+MODEL_FOLDERS = ("model", "adapter", "onnx", "onnx-int8")
 """What of an export becomes artifacts of the run, under the same names."""
 
 COLUMN_TYPES = {"int64": "long", "float64": "double", "bool": "boolean", "string": "string"}
@@ -101,7 +101,7 @@ def log_profile(client: MlflowClient, run: Run, folder: Path) -> None:
 
 
 def ensure_model_files(client: MlflowClient, run: Run, exported: Ref) -> None:
-    """Upload the exported model as `model/`, and the adapter alone as `adapter/`; not again when they are there."""
+    """Upload each folder of the export under its own name, such as `model/`; not again when they are there."""
     wanted = find_model_files(exported)
     is_marked = run.data.tags.get(EXPORT_TAG) == exported.key
     if is_marked and wanted.items() <= _list_files(client, run, list(MODEL_FOLDERS)).items():
@@ -112,7 +112,7 @@ def ensure_model_files(client: MlflowClient, run: Run, exported: Ref) -> None:
 
 
 def find_model_files(exported: Ref) -> dict[str, int]:
-    """The size in bytes of each file of the model and the adapter, by its path in the export artifact."""
+    """The size in bytes of each file of the exported formats, by its path in the export artifact."""
     return {
         path.relative_to(exported.folder).as_posix(): path.stat().st_size
         for folder in _model_folders(exported)

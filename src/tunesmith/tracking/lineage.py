@@ -57,7 +57,7 @@ class Lineage(BaseModel):
     export: str
     """The key of the export artifact, which holds the same files."""
     files: dict[str, str]
-    """The digest of the folder `model`, and of `adapter` where there is one."""
+    """The digest of the folder `model`, and of each other format that was shipped, such as `adapter` or `onnx`."""
 
 
 def describe_start(training: Training) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from tunesmith.errors import TunesmithError
 from tunesmith.evaluation.evaluate import EvaluateConfig, evaluate
 from tunesmith.evaluation.predict import predict_file
 from tunesmith.export import export as export_module
-from tunesmith.export.export import ExportConfig, derive_export, export
-from tunesmith.export.parity import PLAIN_READER
+from tunesmith.export.clean_process import PLAIN_READER
+from tunesmith.export.config import ExportConfig
+from tunesmith.export.export import derive_export, export
 from tunesmith.features.encode import TokenizeConfig
 from tunesmith.features.files import read_split
 from tunesmith.modeling.load import load_on_original, load_trained
@@ -25,7 +27,11 @@ from tunesmith.store.ref import Ref
 
 
 def run_export(case: Candidate, config: ExportConfig | None = None) -> Ref:
-    return export(case.candidate, case.features, case.examples, case.model, config or ExportConfig(), case.store)
+    return export(*case.exported, config or ExportConfig(), case.store)
+
+
+def logit_difference(exported: Ref, name: str = "safetensors") -> float:
+    return float(exported.facts["formats"][name]["max_logit_difference"])
 
 
 def find_published(case: Candidate) -> list[Path]:
@@ -43,9 +49,10 @@ def test_plain_transformers_gives_the_logits_of_the_candidate(
     assert {"model/model.safetensors", "model/config.json", "model/tokenizer.json", "parity.json"} <= names
     assert ("adapter/adapter_model.safetensors" in names) == (lora is not None)
     assert not [name for name in names if name.endswith((".bin", ".pt", ".pkl"))]
-    assert 0 <= exported.facts["max_logit_difference"] <= 1e-4
+    assert all(0 <= logit_difference(exported, name) <= 1e-5 for name in exported.facts["formats"])
     assert "merging" not in exported.facts
-    assert exported.facts["formats"] == (["safetensors"] if lora is None else ["safetensors", "adapter"])
+    assert [*exported.facts["formats"]] == (["safetensors"] if lora is None else ["safetensors", "adapter"])
+    assert {report["agreement"] for report in exported.facts["formats"].values()} == {1.0}
     served = json.loads((exported.folder / "model/tunesmith.json").read_text())
     assert (served["examples"], served["candidate"]) == (examples.model_dump(), "candidate")
 
@@ -58,7 +65,8 @@ def test_an_adapter_on_a_quantized_base_is_merged_into_what_it_was_trained_on(
     base = request.getfixturevalue(name)
     case = make_candidate(tmp_path, base, examples, lora=LORA, quantization="nf4")
     exported = run_export(case)
-    assert exported.facts["max_logit_difference"] <= 1e-4
+    assert logit_difference(exported) <= 1e-4 < logit_difference(exported, "adapter")
+    assert exported.facts["formats"]["adapter"]["is_shipped"]
     assert (exported.folder / "adapter" / "quantization_config.json").is_file()
 
     labels = tuple(case.features.facts["labels"])
@@ -118,7 +126,7 @@ def test_large_logits_may_differ_by_more_because_rounding_grows_with_them(
 
     monkeypatch.setattr("tunesmith.modeling.load.merge", differ)
     if is_allowed:
-        assert run_export(case).facts["max_logit_difference"] == pytest.approx(difference, rel=1e-2)
+        assert logit_difference(run_export(case)) == pytest.approx(difference, rel=1e-2)
         return
     with pytest.raises(TunesmithError, match=r"differ by up to 0\.005.* allows 0\.0033 beside logits of up to 33"):
         run_export(case)
@@ -143,13 +151,13 @@ def test_a_model_that_plain_transformers_cannot_load_is_refused_with_its_words(
     bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     case = make_candidate(tmp_path, bert, CLASSIFICATION)
-    save = export_module._save
+    save = export_module.save_model
 
     def save_without_configuration(*arguments: Any) -> None:
         save(*arguments)
         (arguments[-1] / "config.json").write_text("{}")
 
-    monkeypatch.setattr(export_module, "_save", save_without_configuration)
+    monkeypatch.setattr(export_module, "save_model", save_without_configuration)
     with pytest.raises(TunesmithError, match=r"plain transformers cannot use the exported model \(exit 1\)[^$]*Error"):
         run_export(case)
     assert find_published(case) == []
@@ -161,14 +169,14 @@ def test_the_plain_reader_imports_nothing_of_ours() -> None:
         alias.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
     }
     modules |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert modules <= {"__future__", "pathlib", "sys", "numpy", "torch", "transformers"}
+    libraries = {"numpy", "torch", "transformers", "peft", "onnxruntime"}
+    assert modules - {"collections.abc"} <= libraries | {*sys.stdlib_module_names}
 
 
 def test_what_predicting_needs_is_in_the_key_though_training_does_not_depend_on_it(llama: Path, tmp_path: Path) -> None:
     case = make_candidate(tmp_path, llama, GENERATION)
     longer = GENERATION.model_copy(update={"max_new_tokens": 9})
     keys = {
-        derive_export(case.candidate, case.features, examples, case.model, ExportConfig()).key
-        for examples in (GENERATION, longer)
+        derive_export(*case.exported[:3], examples, case.model, ExportConfig()).key for examples in (GENERATION, longer)
     }
     assert len(keys) == 2

@@ -1,0 +1,208 @@
+"""One format of a model that was exported before, for `tunesmith export`."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict
+
+from tunesmith.errors import CallError, TunesmithError
+from tunesmith.evaluation.served import ServedModel, find_served_model
+from tunesmith.evaluation.source_rows import look_through
+from tunesmith.export.clean_process import PlainModel
+from tunesmith.export.config import ADAPTER, NO_GGUF, ONNX, ONNX_INT8, SAFETENSORS, ExportConfig
+from tunesmith.export.formats import PARITY_FILE, FormatReport, write_reports
+from tunesmith.export.parity import ParitySet, compute_reference
+from tunesmith.export.writing import Measuring, add_onnx
+from tunesmith.features.files import read_split
+from tunesmith.kinds import Kind, find_kind
+from tunesmith.kinds.protocol import AnyModel
+from tunesmith.store.folder import FolderStore
+from tunesmith.store.sealed import find_damage
+
+FORMATS = (SAFETENSORS, ONNX, ONNX_INT8)
+ROWS_AT_ONCE = 10_000
+
+
+class ConvertResult(BaseModel):
+    """What `tunesmith export` wrote."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    model_folder: str
+    """The model that was exported again."""
+    format: str
+    """The format."""
+    target: str
+    """The folder of the format; it is there only where the format is shipped."""
+    examples: str
+    """The examples that it was compared on."""
+    report: FormatReport
+    """What was found."""
+
+    def check(self) -> None:
+        """Refuse a format that is not near enough.
+
+        Raises:
+            TunesmithError: It is not.
+        """
+        if not self.report.is_shipped:
+            raise TunesmithError(
+                f"{self.format} is not written: {self.report.reason}. {Path(self.target).parent / PARITY_FILE} has all "
+                "numbers. If so much is acceptable, raise --max-disagreement."
+            )
+
+
+def check_format(format: str) -> None:
+    """Refuse the name of a format that cannot be written.
+
+    Raises:
+        CallError: It cannot; says why and what can.
+    """
+    if format == "gguf":
+        raise CallError(f"--format gguf: {NO_GGUF}.")
+    if format in ("merged", ADAPTER):
+        what = "what `safetensors` writes" if format == "merged" else "beside the model in its MLflow run, as `adapter`"
+        raise CallError(f"--format {format}: this is {what}; there are {', '.join(FORMATS)}.")
+    if format not in FORMATS:
+        raise CallError(f"--format {format}: there are {', '.join(FORMATS)}.")
+
+
+def convert(
+    model_folder: Path,
+    format: str,
+    target: Path,
+    store: FolderStore,
+    *,
+    data: Path | None = None,
+    metric: str | None = None,
+    max_disagreement_fraction: float | None = None,
+) -> ConvertResult:
+    """Write a model in another format, with parity.json beside it.
+
+    Args:
+        model_folder: A model that the export stage wrote, as safetensors.
+        format: `safetensors`, `onnx` or `onnx-int8`.
+        target: The folder that gets a folder of the format's name, and parity.json.
+        store: Where the examples lie that the model was judged on.
+        data: A file with labeled rows to compare on instead.
+        metric: The metric whose delta is measured; by default the kind's own.
+        max_disagreement_fraction: The share of the predictions that `onnx-int8` may make otherwise.
+
+    Returns:
+        What was written, or why not.
+
+    Raises:
+        CallError: The model, the format or the target cannot be used, or there are no examples.
+        DataError: The file cannot be read, or its rows are not labeled as the model's were.
+        TunesmithError: The format cannot be written or loaded.
+    """
+    check_format(format)
+    place, served = find_served_model(model_folder)
+    if not any(place.glob("*.safetensors")):
+        raise CallError(f"{place}: holds no safetensors. Name the folder `model` of the same export.")
+    if (target / format).exists():
+        raise CallError(f"{target / format}: exists already; name another folder with --out, or remove it")
+    config = _make_config(format, max_disagreement_fraction)
+    kind = find_kind(served.examples)
+    features, where = _find_examples(served, kind, place, store, data)
+    target.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".tunesmith-", dir=target) as name:
+        aside = Path(name)
+        report = _write(place, served, format, features, config, metric or kind.PRIMARY_METRIC, aside)
+        write_reports({format: report}, config, target)
+        if report.is_shipped:
+            (aside / format).rename(target / format)
+    return ConvertResult(
+        model_folder=str(place), format=format, target=str(target / format), examples=where, report=report
+    )
+
+
+def _make_config(format: str, max_disagreement_fraction: float | None) -> ExportConfig:
+    if max_disagreement_fraction is None:
+        return ExportConfig()
+    if format != ONNX_INT8:
+        raise CallError(f"--max-disagreement has no effect on {format}; leave it out.")
+    if not 0 <= max_disagreement_fraction <= 1:
+        raise CallError(f"--max-disagreement is {max_disagreement_fraction}; it must be from 0 to 1")
+    return ExportConfig(formats=(ONNX_INT8,), max_disagreement_fraction=max_disagreement_fraction)
+
+
+def _write(
+    place: Path,
+    served: ServedModel,
+    format: str,
+    features: pa.Table,
+    config: ExportConfig,
+    metric: str,
+    folder: Path,
+) -> FormatReport:
+    import torch
+
+    from tunesmith.modeling.load import build_model
+
+    kind = find_kind(served.examples)
+    model = build_model(place, served.examples, served.labels, None, seed=0)
+    test = ParitySet(features, kind, served.labels, model.config.pad_token_id)
+    reference = compute_reference(model, test)
+    measuring = Measuring(test, reference, reference.predictions, metric, config, torch.get_num_threads())
+    if format == SAFETENSORS:
+        shutil.copytree(place, folder / format)
+        return measuring.measure(format, PlainModel("transformers", folder / format, kind.AUTO_CLASS))
+    tokenizer = _copy_tokenizer(place, model, folder / "tokenizer")
+    (report,) = (report for _, report in add_onnx(model, tokenizer, served, [format], measuring, folder))
+    return report
+
+
+def _copy_tokenizer(place: Path, model: AnyModel, target: Path) -> Path:
+    """The tokenizer's files of a model's folder: all that is neither weights nor configuration."""
+    own = {"config.json", "generation_config.json", "tunesmith.json", "model.safetensors.index.json"}
+    shutil.copytree(place, target, ignore=lambda _, names: [n for n in names if n in own or n.endswith(".safetensors")])
+    return target
+
+
+def _find_examples(
+    served: ServedModel, kind: Kind, place: Path, store: FolderStore, data: Path | None
+) -> tuple[pa.Table, str]:
+    """The features to compare on, and where they come from."""
+    if data is not None:
+        return _encode(served, kind, place, data), str(data)
+    for request in store.list_requests("export"):
+        inputs = request.ingredients.get("inputs", {})
+        folder = store.find_folder("encode", inputs.get("features", ""))
+        if inputs.get("candidate") == served.candidate and folder is not None and find_damage(folder) is None:
+            return read_split(folder, "test"), "the test examples that it was judged on"
+    raise CallError(
+        f"{place}: the store does not have the examples that this model was judged on ({store.root}); name the store "
+        "with --store, or a file with labeled rows with --data FILE."
+    )
+
+
+def _encode(served: ServedModel, kind: Kind, place: Path, data: Path) -> pa.Table:
+    from tunesmith.modeling.load import load_tokenizer
+    from tunesmith.modeling.tokenizer import make_encoder
+
+    rows = pa.concat_tables(_read(data, kind.input_columns(served.examples)), promote_options="permissive")
+    rows = rows.append_column("row_id", pa.array([f"{number:016x}" for number in range(rows.num_rows)]))
+
+    def name(number: int) -> str:
+        return f"{data}: row {number + 1}"
+
+    kind.check_rows(rows, served.examples, name)
+    encoder = make_encoder(load_tokenizer(place))
+    features = kind.encode(rows, encoder, served.examples, served.labels, served.limit).features
+    if not features.num_rows:
+        raise CallError(f"{data}: there is no row to compare on. Name a file with labeled rows.")
+    return features
+
+
+def _read(data: Path, input_columns: Sequence[str]) -> Iterator[pa.Table]:
+    if not data.is_file():
+        raise CallError(f"{data}: there is no such file")
+    for part in look_through(data, input_columns).read(ROWS_AT_ONCE):
+        texts = [part.inputs[name] if name in input_columns else part.table[name] for name in part.table.column_names]
+        yield pa.table(dict(zip(part.table.column_names, texts, strict=True)))
