@@ -23,6 +23,7 @@ COMMANDS = {
     "run": "Run a recipe, from the data to a registered model.",
     "data": "Look at a recipe's rows: show, profile, diff, quarantine.",
     "predict": "Score a file with a model.",
+    "chat": "Talk to a generation model.",
     "models": "The registered models: their versions, and how a champion came to be.",
     "promote": "Make a version the champion by hand.",
     "rollback": "Go back to the champion before this one.",

@@ -14,6 +14,7 @@ from tunesmith.errors import TunesmithError
 from tunesmith.evaluation.served import ServedModel
 from tunesmith.export.merging import MergeReport, compute_loss
 from tunesmith.export.parity import ParityReport, compute_logits, make_batches, measure_parity
+from tunesmith.export.pyfunc import LIBRARIES, write_pyfunc
 from tunesmith.features.files import read_split
 from tunesmith.kinds import Examples, find_kind, kind_module
 from tunesmith.modeling.base import ModelConfig, adapter_libraries, find_base
@@ -25,8 +26,6 @@ from tunesmith.store.ref import Facts, Ref
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-LIBRARIES = ("torch", "transformers", "safetensors")
 
 
 class ExportConfig(Section):
@@ -51,7 +50,12 @@ def derive_export(
             # All fields, also those in no other key: tunesmith.json holds them for predicting.
             config={"examples": examples.model_dump(mode="json"), "export": export.key_fields()},
             inputs={"candidate": candidate.key, "features": features.key},
-            code=("tunesmith.export.export", "tunesmith.export.plain_reader", kind_module(examples)),
+            code=(
+                "tunesmith.export.export",
+                "tunesmith.export.plain_reader",
+                "tunesmith.export.pyfunc_loader",
+                kind_module(examples),
+            ),
             libraries=(*LIBRARIES, *adapter_libraries(model)),
         ),
         build=build,
@@ -69,8 +73,8 @@ def export(
     """Export a candidate to a folder that plain transformers loads.
 
     Returns:
-        model/ (weights, configuration, tokenizer, tunesmith.json), adapter/ where one was trained, parity.json, and
-        merge.json where that was on a quantized base model.
+        model/ (weights, configuration, tokenizer, tunesmith.json, and what MLflow's pyfunc loads), adapter/ where one
+        was trained, parity.json, and merge.json where that was on a quantized base model.
 
     Raises:
         TunesmithError: The exported model's logits are not the candidate's; nothing is published.
@@ -106,7 +110,7 @@ def _export(
     _check_parity(parity, config)
     report = {**asdict(parity), "limit": config.max_logit_difference}
     (folder / "parity.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
-    size_bytes = sum(path.stat().st_size for path in target.iterdir())
+    size_bytes = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
     facts: Facts = {
         "max_logit_difference": parity.max_logit_difference,
         "size_bytes": size_bytes,
@@ -139,6 +143,7 @@ def _save(merged: PreTrainedModel, tokenizer_folder: Path, served: ServedModel, 
     merged.save_pretrained(target)
     shutil.copytree(tokenizer_folder, target, dirs_exist_ok=True)  # it cuts texts where training did
     served.save(target)
+    write_pyfunc(target, served)
 
 
 def _check_parity(parity: ParityReport, config: ExportConfig) -> None:
