@@ -16,7 +16,10 @@ from killable_training import wait_for
 from mlflow_server import MlflowServer, find_port
 from tiny_models import WORDS, make_bert
 from tracked_candidate import TrackedCandidate
+from tunesmith.errors import CallError
 from tunesmith.export.export import ExportConfig, export
+from tunesmith.inference.generation import Generator
+from tunesmith.inference.located import find_model_folder
 from tunesmith.tracking.config import TrackingConfig
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(400)]
@@ -34,7 +37,9 @@ def registry(tmp_path_factory):
         case = make_candidate(folder / "case", make_bert(folder / "bert", WORDS), CLASSIFICATION)
         exported = export(case.candidate, case.features, case.examples, case.model, ExportConfig(), case.store)
         server.wait_until_up()
-        made = TrackedCandidate.make(folder / "home", TrackingConfig(uri=server.uri), "one", 0.8)
+        made = TrackedCandidate.make(
+            folder / "home", TrackingConfig(uri=server.uri, experiment="sentiment"), "one", 0.8
+        )
         registered = dataclasses.replace(made, exported=exported).register()
         assert registered.facts["aliases"] == ["champion"]
         yield server
@@ -91,6 +96,27 @@ def test_the_served_champion_answers_rows_in_both_forms_alike(served):
     assert answer["predictions"][0].keys() == {"prediction", "probability", "probability_bad", "probability_good"}
     records = [{"review": "good film"}, {"review": "very bad"}]
     assert ask(served, {"dataframe_records": records}) == (200, answer)
+
+
+def test_the_champion_loads_by_its_uri_and_answers_as_the_server_does(registry, served, monkeypatch):
+    import mlflow.pyfunc
+    import pandas as pd
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", registry.uri)
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    mlflow.set_tracking_uri(registry.uri)
+    try:
+        rows = mlflow.pyfunc.load_model(CHAMPION).predict(pd.DataFrame({"review": ["good film"]})).to_dict("records")
+    finally:
+        mlflow.set_tracking_uri(None)
+    assert ask(served, {"dataframe_records": [{"review": "good film"}]})[1]["predictions"] == [pytest.approx(rows[0])]
+
+
+def test_chat_finds_the_champion_and_refuses_it_because_it_does_not_write(registry, tmp_path):
+    environ = {"MLFLOW_TRACKING_URI": registry.uri, "TUNESMITH_HOME": str(tmp_path)}
+    folder = find_model_folder(CHAMPION, environ, tmp_path)
+    with pytest.raises(CallError, match="is a model for text-classification, which does not write text"):
+        Generator(folder)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -108,7 +109,9 @@ class Chat:
             ]
         messages.append({"role": "user", "content": question})
         try:
-            made = self.generator.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
+            made: Any = self.generator.tokenizer.apply_chat_template(
+                messages, add_generation_prompt=True, return_dict=True
+            )
         except TemplateError as error:
             raise CallError(
                 f"the model's chat template refuses the dialogue: {error}. Try without --system."
