@@ -13,6 +13,7 @@ import pytest
 
 from judged_candidate import CLASSIFICATION, make_candidate
 from killable_training import wait_for
+from loaded_pyfunc import load_pyfunc
 from mlflow_server import MlflowServer, find_port
 from tiny_models import WORDS, make_bert
 from tracked_candidate import TrackedCandidate
@@ -99,14 +100,14 @@ def test_the_served_champion_answers_rows_in_both_forms_alike(served):
 
 
 def test_the_champion_loads_by_its_uri_and_answers_as_the_server_does(registry, served, monkeypatch):
-    import mlflow.pyfunc
+    import mlflow
     import pandas as pd
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", registry.uri)
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
     mlflow.set_tracking_uri(registry.uri)
     try:
-        rows = mlflow.pyfunc.load_model(CHAMPION).predict(pd.DataFrame({"review": ["good film"]})).to_dict("records")
+        rows = load_pyfunc(CHAMPION).predict(pd.DataFrame({"review": ["good film"]})).to_dict("records")
     finally:
         mlflow.set_tracking_uri(None)
     assert ask(served, {"dataframe_records": [{"review": "good film"}]})[1]["predictions"] == [pytest.approx(rows[0])]

@@ -8,7 +8,6 @@ import py_compile
 import shutil
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from judged_candidate import CLASSIFICATION, GENERATION, make_candidate
+from loaded_pyfunc import load_pyfunc
 from tiny_models import WORDS
 from tunesmith.evaluation.predict import predict_file
 from tunesmith.evaluation.served import find_served_model
@@ -54,11 +54,7 @@ def change(model: Path, folder: Path, **served: Any) -> Path:
 
 
 def load(model: Path) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # MLflow's own, at its import
-        import mlflow.pyfunc
-
-    return mlflow.pyfunc.load_model(str(model))
+    return load_pyfunc(str(model))
 
 
 def predict_both(model: Path, folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
