@@ -67,7 +67,7 @@ def predict_both(model: Path, folder: Path) -> tuple[list[dict[str, Any]], list[
 
 @pytest.mark.parametrize("examples", [CLASSIFICATION, PAIRS], ids=["texts", "pairs"])
 @pytest.mark.parametrize(
-    ("max_length", "on_overflow", "stride"), [(64, "stop", 0), (11, "truncate", 0), (11, "window", 1), (11, "drop", 0)]
+    ("max_length", "on_overflow", "stride"), [(64, "stop", 0), (12, "truncate", 0), (11, "window", 1), (11, "drop", 0)]
 )
 @pytest.mark.parametrize("side", ["right", "left"])
 def test_pyfunc_classifies_as_tunesmith_predict_does(
