@@ -189,8 +189,8 @@ class _Streamed:
 
     def _grow(self, text: str) -> None:
         if text.startswith(self.text) and len(text) > len(self.text):
-            self.write(text[len(self.text) :])
-            self.text = text
+            part, self.text = text[len(self.text) :], text  # first: Ctrl-C while it is written must not write it twice
+            self.write(part)
 
     def _decode_new(self) -> str:
         both = self._decode([*self.context, *self.new])
