@@ -22,14 +22,28 @@ def find_judging_conflicts(recipe: object, metrics: Sequence[str], *, joins_rows
     kind = section_of(recipe, "examples").get("kind")
     evaluate, gate = section_of(recipe, "evaluate"), section_of(recipe, "gate")
     primary_metric = evaluate.get("primary_metric")
-    if isinstance(primary_metric, str) and primary_metric not in metrics:
+    own = _find_own_names(evaluate)
+    if isinstance(primary_metric, str) and primary_metric in own:
+        text = f"{primary_metric} is a metric of yours, which is reported and not tested; choose {', '.join(metrics)}"
+        yield ("evaluate", "primary_metric"), text
+    elif isinstance(primary_metric, str) and primary_metric not in metrics:
         nearest = find_nearest(primary_metric, list(metrics))
         hint = "" if nearest is None else f"; did you mean {nearest!r}?"
         text = f"{primary_metric} is no metric of {kind}; there are {', '.join(metrics)}{hint}"
         yield ("evaluate", "primary_metric"), text
     if joins_rows and evaluate.get("slices"):
         yield ("evaluate", "slices"), f"has no effect on {kind}, whose examples hold several rows; remove it"
+    if joins_rows and evaluate.get("metrics"):
+        yield ("evaluate", "metrics"), f"has no effect on {kind}, which has no labels to compare with; remove it"
+    for name in sorted(own & {*metrics}):
+        yield ("evaluate", "metrics"), f"{kind} has a metric {name} already; give yours another name"
     yield from _find_without_slices(evaluate, gate)
+
+
+def _find_own_names(evaluate: Mapping[str, object]) -> set[str]:
+    metrics = evaluate.get("metrics")
+    entries = metrics if isinstance(metrics, (list, tuple)) else []
+    return {name for entry in entries if isinstance(entry, Mapping) and isinstance(name := entry.get("name"), str)}
 
 
 def _find_without_slices(evaluate: Mapping[str, object], gate: Mapping[str, object]) -> Iterable[Conflict]:

@@ -24,6 +24,7 @@ COMMANDS = {
     "data": "Look at a recipe's rows: show, profile, diff, quarantine.",
     "predict": "Score a file with a model.",
     "export": "Write a model in another format, with its parity report.",
+    "chat": "Talk to a generation model.",
     "models": "The registered models: their versions, and how a champion came to be.",
     "promote": "Make a version the champion by hand.",
     "rollback": "Go back to the champion before this one.",

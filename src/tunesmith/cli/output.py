@@ -52,6 +52,11 @@ class Output:
         shown = json.dumps(document, indent=2, ensure_ascii=False, default=_as_json) if self.is_json else text
         click.echo(shown, file=self.stdout)
 
+    def stream(self, text: str) -> None:
+        """Print a part of a result as soon as it is there; nothing where one document is asked for."""
+        if not self.is_json:
+            click.echo(text, file=self.stdout, nl=False)
+
     def note(self, text: str) -> None:
         """Tell people on stderr what goes on; never part of the result."""
         click.echo(text, err=True)

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from tunesmith.errors import DataError, TunesmithError, UserError
 from tunesmith.evaluation.intervals import compute_intervals, compute_values
 from tunesmith.evaluation.metric import load_metric, metric_module
+from tunesmith.evaluation.own_metrics import OwnMetric, compute_own_intervals, compute_own_metrics, digest_metrics
 from tunesmith.evaluation.predictions import JudgedRows, read_predictions
 from tunesmith.evaluation.scoring import score
 from tunesmith.evaluation.slices import SliceOptions, align_slices
@@ -44,6 +45,17 @@ class EvaluateConfig(Section):
     """Examples in a forward pass. In the key: padding moves the last bits of the logits."""
     slices: tuple[SliceOptions, ...] = ()
     """Parts of the test rows that are measured, and by `gate.max_slice_loss` guarded, on their own."""
+    metrics: tuple[OwnMetric, ...] = ()
+    """Metrics of your own, reported beside the kind's, each with an interval; the gate does not test them."""
+
+    @field_validator("metrics")
+    @classmethod
+    def _have_names_of_their_own(cls, metrics: tuple[OwnMetric, ...]) -> tuple[OwnMetric, ...]:
+        names = [metric.name for metric in metrics]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise ValueError(f"there are two metrics {twice[0]!r}; each needs a name of its own")
+        return metrics
 
 
 def derive_evaluate(
@@ -75,6 +87,8 @@ def derive_evaluate(
     _find_primary_metric(kind, evaluate)
     if evaluate.slices and kind.JOINS_ROWS:
         raise UserError(f"evaluate.slices: {examples.kind} joins rows into examples, which are in no slice; remove it")
+    if evaluate.metrics and kind.JOINS_ROWS:
+        raise UserError(f"evaluate.metrics: {examples.kind} has no labels to compare with; remove it")
     modules = [metric_module(name) for name in kind.METRIC_MODULES]
 
     def build(folder: Path) -> Facts:
@@ -84,7 +98,12 @@ def derive_evaluate(
         kind="evaluate",
         ingredients=compose_ingredients(
             config={"examples": examples.key_fields(), "evaluate": evaluate.key_fields()},
-            inputs={"candidate": candidate.key, "features": features.key, "slices": slices.key},
+            inputs={
+                "candidate": candidate.key,
+                "features": features.key,
+                "slices": slices.key,
+                **digest_metrics(evaluate.metrics),
+            },
             code=("tunesmith.evaluation.evaluate", kind_module(examples), *modules),
             libraries=LIBRARIES,
         ),
@@ -121,6 +140,7 @@ class _Judge:
     features: Ref
     labels: tuple[str, ...]
     primary_metric: str
+    own_metrics: tuple[OwnMetric, ...]
     store: FolderStore
 
     @property
@@ -148,6 +168,8 @@ class _Judge:
             if not math.isfinite(value):
                 raise TunesmithError(f"{metric} of {name} is {value}: its weights are of no use")
         intervals = compute_intervals(self.kind.measure(predictions, self.labels), [*metrics])
+        metrics |= compute_own_metrics(self.own_metrics, predictions, self.labels)
+        intervals |= compute_own_intervals(self.own_metrics, predictions, self.labels)
         return {
             "metrics": {metric: float(value) for metric, value in metrics.items()},
             "intervals": {metric: interval.model_dump() for metric, interval in intervals.items()},
@@ -182,19 +204,21 @@ def _evaluate(
     labels, base = tuple(features.facts["labels"]), find_base(model).folder
     primary_metric = _find_primary_metric(find_kind(examples), config)
     rows = JudgedRows(splits, "test", examples, config.batch_size)
-    judge = _Judge(rows, features, labels, primary_metric, store)
+    judge = _Judge(rows, features, labels, primary_metric, config.metrics, store)
     predicted = judge.predict(
         candidate.key, lambda: load_trained(candidate.folder, base, examples, labels), "the candidate"
     )
     predictions = read_predictions(predicted, judge.kind, labels)
     pq.write_table(predictions, folder / CANDIDATE)
+    measured = judge.measure(predictions, "the candidate")
+    own = [name for name in measured["metrics"] if name not in judge.kind.METRICS]
     facts = {
         "candidate": candidate.key,
-        **judge.measure(predictions, "the candidate"),
+        **measured,
         "baseline": _judge_baseline(judge, predictions, model, folder),
         "primary_metric": primary_metric,
         "greater_is_better": judge.kind.METRICS[primary_metric],
-        "headline_metrics": [*dict.fromkeys([primary_metric, *judge.kind.HEADLINE_METRICS])],
+        "headline_metrics": [*dict.fromkeys([primary_metric, *judge.kind.HEADLINE_METRICS, *own])],
         "labels": [*labels],
         "slices": _measure_slices(judge, predictions, slices, folder),
         "num_examples": predictions.num_rows,

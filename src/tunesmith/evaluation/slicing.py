@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from tunesmith.data.chunked import ChunkedRows
 from tunesmith.evaluation.evaluate import SLICES, EvaluateConfig
 from tunesmith.evaluation.gate import GateConfig, check_floors
+from tunesmith.evaluation.own_metrics import check_metrics
 from tunesmith.evaluation.slices import SliceOptions, digest_slices, find_slices
 from tunesmith.store.derivation import Derivation, compose_ingredients
 from tunesmith.store.folder import FolderStore
@@ -22,9 +23,13 @@ def derive_slices(splits: Ref, evaluate: EvaluateConfig) -> Derivation:
 
     Args:
         splits: The split artifact; in a plan it need not exist yet.
-        evaluate: Names the slices.
+        evaluate: Names the slices. Its metrics are looked at, too, which are needed only after the training.
+
+    Raises:
+        DataError: A function for a slice or a metric cannot be used.
     """
     slices = evaluate.slices
+    check_metrics(evaluate.metrics)
     return Derivation(
         kind="slice",
         ingredients=compose_ingredients(

@@ -15,6 +15,7 @@ from tunesmith.export.config import ADAPTER, SAFETENSORS, ExportConfig
 from tunesmith.export.formats import FormatReport, require, write_reports
 from tunesmith.export.merging import MergeReport, compute_loss
 from tunesmith.export.parity import ParitySet, compute_reference
+from tunesmith.export.pyfunc import LIBRARIES
 from tunesmith.export.writing import ADAPTER_FOLDER, MODEL, Measuring, add_onnx, save_model
 from tunesmith.features.files import read_split
 from tunesmith.kinds import Examples, find_kind, kind_module
@@ -27,7 +28,6 @@ from tunesmith.store.ref import Facts, Ref
 
 log = logging.getLogger(__name__)
 
-LIBRARIES = ("torch", "transformers", "safetensors")
 ONNX_LIBRARIES = ("onnx", "onnxruntime", "onnxscript")
 
 
@@ -54,7 +54,12 @@ def derive_export(
             # All fields, also those in no other key: tunesmith.json holds them for predicting.
             config={"examples": examples.model_dump(mode="json"), "export": export.key_fields()},
             inputs={"candidate": candidate.key, "features": features.key, "report": report.key},
-            code=("tunesmith.export.export", "tunesmith.export.plain_reader", kind_module(examples)),
+            code=(
+                "tunesmith.export.export",
+                "tunesmith.export.plain_reader",
+                "tunesmith.export.pyfunc_loader",
+                kind_module(examples),
+            ),
             libraries=(*LIBRARIES, *adapter_libraries(model), *(ONNX_LIBRARIES if export.formats else ())),
         ),
         build=build,
@@ -73,7 +78,8 @@ def export(
     """Export a candidate to folders that plain transformers and onnxruntime load; takes what `derive_export` takes.
 
     Returns:
-        model/ (weights, configuration, tokenizer, tunesmith.json), adapter/ where one was trained, onnx/ and onnx-int8/
+        model/ (weights, configuration, tokenizer, tunesmith.json, and what MLflow's pyfunc loads),
+        adapter/ where one was trained, onnx/ and onnx-int8/
         where they are asked for and near enough, parity.json, and merge.json where the adapter was trained on a
         quantized base model. The facts hold a `FormatReport` of each format.
 

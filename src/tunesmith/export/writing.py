@@ -15,6 +15,7 @@ from tunesmith.export.config import ONNX, ONNX_INT8, ExportConfig
 from tunesmith.export.formats import FormatReport, judge
 from tunesmith.export.onnx_files import quantize_onnx, write_onnx
 from tunesmith.export.parity import ParitySet, Reference, measure_format
+from tunesmith.export.pyfunc import write_pyfunc
 from tunesmith.kinds.protocol import AnyModel
 
 MODEL, ADAPTER_FOLDER = "model", "adapter"
@@ -55,7 +56,7 @@ class Measuring:
 
 
 def save_model(merged: AnyModel, tokenizer: Path, served: ServedModel, target: Path) -> None:
-    """Write a folder that plain transformers loads: weights, configuration and tokenizer, and tunesmith.json.
+    """Write a folder that plain transformers and MLflow's pyfunc load: weights, configuration, tokenizer and more.
 
     Args:
         merged: A plain model, without an adapter.
@@ -66,6 +67,7 @@ def save_model(merged: AnyModel, tokenizer: Path, served: ServedModel, target: P
     merged.save_pretrained(target)
     shutil.copytree(tokenizer, target, dirs_exist_ok=True)  # it cuts texts where training did
     served.save(target)
+    write_pyfunc(target, served)
 
 
 def add_onnx(

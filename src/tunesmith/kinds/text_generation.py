@@ -29,7 +29,7 @@ PEFT_TASK_TYPE = "CAUSAL_LM"
 PRIMARY_METRIC = "perplexity"
 METRICS = token_metrics.METRICS
 METRIC_MODULES = tuple(METRICS)
-HEADLINE_METRICS = tuple(METRICS)
+HEADLINE_METRICS = ("perplexity", "token_accuracy")
 CUTS_TEXTS = False
 JOINS_ROWS = True
 NO_LIMIT = Limit(max_length=None)
@@ -169,12 +169,15 @@ def measure(predictions: pa.Table, labels: Sequence[str]) -> Predicted:
 
 
 def compute_metrics(predictions: pa.Table, labels: Sequence[str], metric: LoadMetric) -> dict[str, float]:
-    """Perplexity and token accuracy over all tokens: every token weighs the same, whatever its block."""
+    """Perplexity and token accuracy over all tokens, which weigh the same whatever their block, and that of blocks."""
     nll, num_tokens, num_correct = (predictions[name].to_pylist() for name in ("nll", "num_tokens", "num_correct"))
     return {
         "perplexity": metric("perplexity").compute(nll=nll, num_tokens=num_tokens)["perplexity"],
         "token_accuracy": metric("token_accuracy").compute(num_correct=num_correct, num_tokens=num_tokens)[
             "token_accuracy"
+        ],
+        "sequence_accuracy": metric("sequence_accuracy").compute(num_correct=num_correct, num_tokens=num_tokens)[
+            "sequence_accuracy"
         ],
     }
 

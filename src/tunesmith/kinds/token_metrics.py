@@ -9,9 +9,9 @@ from typing import cast
 import numpy as np
 
 from tunesmith.kinds.class_metrics import divide
-from tunesmith.kinds.draws import Array, Draws, Measured
+from tunesmith.kinds.draws import Array, Draws, Measured, compute_means
 
-METRICS = {"perplexity": False, "token_accuracy": True}
+METRICS = {"perplexity": False, "token_accuracy": True, "sequence_accuracy": True}
 """Name of a metric -> whether greater is better."""
 
 
@@ -47,11 +47,13 @@ class Predicted(Measured):
                 found["perplexity"] = np.exp(divide(draws @ self.nll, num_tokens))
         if "token_accuracy" in names:
             found["token_accuracy"] = divide(draws @ self.num_correct, num_tokens)
+        if "sequence_accuracy" in names:
+            found["sequence_accuracy"] = compute_means(self.num_correct == self.num_tokens, draws)
         return {name: found[name] for name in names}
 
-    def find_correct(self, name: str) -> None:
-        """Tokens are right or wrong, and not examples."""
-        return None
+    def find_correct(self, name: str) -> Array | None:
+        """Whether every token of an example is right, for sequence accuracy; else tokens are, and not examples."""
+        return self.num_correct == self.num_tokens if name == "sequence_accuracy" else None
 
     def join(self, other: Measured) -> Predicted:
         """The examples of both."""

@@ -45,6 +45,9 @@ def file_checksum(path: Path) -> str:
 
 
 def folder_digest(folder: Path) -> str:
-    """What a folder holds, as a key: the names and the bytes of all files in it."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    """What a folder holds, as a key: the names and the bytes of all files in it.
+
+    What Python compiles of a model's loader, where it lies, is left out: it comes with the first use.
+    """
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.parent.name != "__pycache__")
     return compute_key({path.relative_to(folder).as_posix(): file_sha256(path) for path in files})

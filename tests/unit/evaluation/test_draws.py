@@ -54,9 +54,11 @@ def test_a_metric_of_classification_equals_its_module_in_every_draw(name, num_cl
 def test_a_metric_of_tokens_equals_its_module_in_every_draw(name):
     random = np.random.default_rng(0)
     num_tokens = random.integers(1, 50, 40)
-    predicted = Predicted(num_tokens * random.random(40) * 3, num_tokens, random.integers(0, num_tokens + 1))
+    predicted = Predicted(
+        num_tokens * random.random(40) * 3, num_tokens, np.where(random.random(40) < 0.4, num_tokens, num_tokens - 1)
+    )
     draws = random.integers(0, 3, (5, 40)).astype(float)
-    columns = {"perplexity": "nll", "token_accuracy": "num_correct"}
+    columns = {"perplexity": "nll", "token_accuracy": "num_correct", "sequence_accuracy": "num_correct"}
     expected = []
     for counts in draws:
         rows = np.repeat(np.arange(40), counts.astype(int))

@@ -105,6 +105,20 @@ def test_less_perplexity_is_better():
     assert lower.method == "permutation test"
 
 
+def test_whole_blocks_that_are_right_are_compared_as_right_answers_are():
+    def blocks(num_right):
+        names, sizes = [f"row+{number}" for number in range(60)], np.full(60, 20)
+        right = np.where(np.arange(60) < num_right, 20, 19)
+        return pa.table({"row_id": names, "nll": sizes * 2.0, "num_tokens": sizes, "num_correct": right})
+
+    generation = TextGeneration(kind="text-generation", text="story")
+    case = make_case(metric="sequence_accuracy", examples=generation, labels=())
+    decision = make_decision(case, blocks(30), blocks(20), no_slices(60))
+    found = decision.comparison
+    assert (decision.verdict, found.method) == ("PROMOTE", "McNemar's exact test")
+    assert (found.num_only_candidate, found.num_only_other, found.candidate) == (10, 0, 0.5)
+
+
 def test_the_document_is_all_that_it_takes_to_decide_again():
     decision = judge(0.83, 0.80)
     document = decision.model_dump(mode="json")

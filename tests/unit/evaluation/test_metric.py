@@ -30,6 +30,7 @@ NAMES = (
     "precision",
     "recall",
     "roc_auc",
+    "sequence_accuracy",
     "token_accuracy",
 )
 REFERENCES = {
@@ -179,6 +180,11 @@ def test_perplexity_beyond_a_float_is_infinite() -> None:
 def test_a_mean_over_no_tokens_is_refused(name: str, sums: str) -> None:
     with pytest.raises(ValueError, match="zero tokens"):
         load_metric(name).compute(**{sums: [0], "num_tokens": [0]})
+
+
+def test_a_sequence_counts_only_where_every_token_is_right() -> None:
+    value = load_metric("sequence_accuracy").compute(num_correct=[3, 2, 7, 0], num_tokens=[3, 3, 7, 1])
+    assert value == {"sequence_accuracy": 0.5}
 
 
 def test_token_accuracy_weighs_every_token_the_same() -> None:

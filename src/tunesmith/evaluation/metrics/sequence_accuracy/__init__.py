@@ -1,0 +1,1 @@
+"""The metric `sequence_accuracy`."""

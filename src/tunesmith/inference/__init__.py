@@ -1,0 +1,1 @@
+"""What a model that is there already is used for."""
