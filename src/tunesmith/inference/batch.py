@@ -1,0 +1,28 @@
+"""Batch inference as the command and the flow ask for it: a model by name, files in, files out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tunesmith.home import Home
+from tunesmith.inference.config import PredictConfig, PredictReport
+from tunesmith.inference.models import ModelFormat, find_model_folder
+from tunesmith.inference.predict import predict_files
+from tunesmith.store.folder import FolderStore
+from tunesmith.tracking.config import TrackingConfig
+
+
+def predict_batch(
+    model: str,
+    model_format: ModelFormat,
+    sources: Sequence[str],
+    target: str,
+    home: Home,
+    tracking: TrackingConfig,
+    config: PredictConfig,
+) -> PredictReport:
+    """Find a model, and predict for every row of some files; see `find_model_folder` and `predict_files`."""
+    store = FolderStore(Path(home.store_uri))
+    folder = find_model_folder(model, model_format, tracking, store, home.folder / "models")
+    return predict_files(folder, sources, target, home.folder / "predicting", config)
