@@ -71,8 +71,8 @@ class Shards:
 
     @property
     def num_shards(self) -> int:
-        """How many shards there will be; one, without rows, for an empty input."""
-        return max(1, -(-self.note.num_rows // self.note.shard_rows))
+        """How many shards there will be."""
+        return -(-self.note.num_rows // self.note.shard_rows)
 
     def name(self, number: int) -> str:
         """The name of a shard's file."""

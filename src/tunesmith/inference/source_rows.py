@@ -70,8 +70,6 @@ class SourceRows:
                 first += len(block.numbers)
         if pieces:
             yield (first - 1) // shard_rows, _join(pieces)
-        elif not self.num_rows and 0 in wanted:
-            yield 0, self._no_rows()
 
     def _read(self, block: Block, file: SourceFile, start: int, end: int) -> InputRows:
         def cut(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -82,10 +80,6 @@ class SourceRows:
             pa.table({name: cut(to_texts(_find_column(block, name, None)).texts) for name in self.input_columns}),
             [f"{file.prefix}{number}" for number in block.numbers[start:end]],
         )
-
-    def _no_rows(self) -> InputRows:
-        nothing = {name: pa.array([], kind) for name, kind in self.types.items()}
-        return InputRows(pa.table(nothing), pa.table({name: [] for name in self.input_columns}), [])
 
 
 def _cut(first: int, num_rows: int, shard_rows: int) -> Iterator[tuple[int, int, int]]:
