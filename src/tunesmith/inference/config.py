@@ -52,3 +52,18 @@ class PredictReport(BaseModel):
     """How long predicting took, without loading the model."""
     rows_per_second: float
     """Rows that this run predicted, by these seconds; 0 where there was nothing left to do."""
+
+    def as_markdown(self) -> str:
+        """The report as a table."""
+        rows = {
+            "model": self.model_folder,
+            "sources": ", ".join(self.sources),
+            "target": self.target,
+            "rows": f"{self.num_rows:,}",
+            "finished before": f"{self.num_kept_rows:,}",
+            "too long": f"{self.num_too_long:,}",
+            "shards": f"{self.num_shards:,}",
+            "seconds": f"{self.seconds:.1f}",
+            "rows a second": f"{self.rows_per_second:,.0f}",
+        }
+        return "\n".join(["| predictions | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
