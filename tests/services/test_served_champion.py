@@ -19,8 +19,9 @@ from tiny_models import WORDS, make_bert
 from tracked_candidate import TrackedCandidate
 from tunesmith.errors import CallError
 from tunesmith.export.export import ExportConfig, export
+from tunesmith.home import Home
 from tunesmith.inference.generation import Generator
-from tunesmith.inference.located import find_model_folder
+from tunesmith.inference.models import find_model_folder
 from tunesmith.tracking.config import TrackingConfig
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(400)]
@@ -114,8 +115,8 @@ def test_the_champion_loads_by_its_uri_and_answers_as_the_server_does(registry, 
 
 
 def test_chat_finds_the_champion_and_refuses_it_because_it_does_not_write(registry, tmp_path):
-    environ = {"MLFLOW_TRACKING_URI": registry.uri, "TUNESMITH_HOME": str(tmp_path)}
-    folder = find_model_folder(CHAMPION, environ, tmp_path)
+    home = Home.locate({"TUNESMITH_HOME": str(tmp_path)}, tmp_path)
+    folder = find_model_folder(CHAMPION, "model", home, TrackingConfig(uri=registry.uri))
     with pytest.raises(CallError, match="is a model for text-classification, which does not write text"):
         Generator(folder)
 

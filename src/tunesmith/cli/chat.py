@@ -11,6 +11,7 @@ import click
 
 from tunesmith.cli.output import INTERRUPTED, Output, json_option, pass_output
 from tunesmith.errors import CallError
+from tunesmith.home import Home
 
 if TYPE_CHECKING:
     from tunesmith.inference.chat import Chat
@@ -48,10 +49,13 @@ def command(
     asked = _find_question(output, prompt)
     from tunesmith.inference.chat import Chat
     from tunesmith.inference.generation import Generator, Sampling
-    from tunesmith.inference.located import find_model_folder
+    from tunesmith.inference.models import find_model_folder
+    from tunesmith.tracking.config import TrackingConfig
 
+    home = Home.locate(os.environ, Path.cwd())
+    folder = find_model_folder(model, "model", home, TrackingConfig(uri=home.find_tracking_uri(os.environ)))
     sampling = Sampling(max_new_tokens, temperature, 0.95 if top_p is None else top_p, seed)
-    chat = Chat(Generator(find_model_folder(model, os.environ, Path.cwd())), sampling, system)
+    chat = Chat(Generator(folder), sampling, system)
     return _talk(output, chat) if asked is None else _answer_once(output, chat, asked)
 
 

@@ -9,8 +9,9 @@ import os
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Literal, TextIO, cast
+from typing import Literal, TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -38,8 +39,13 @@ def find_output_format(target: Path) -> OutputFormat:
 
 
 @contextmanager
-def open_writer(target: Path) -> Iterator[Write]:
-    """A function that appends rows to `target`, which appears, or is replaced, when the block ends without an error."""
+def open_writer(target: Path, *, has_header: bool = True) -> Iterator[Write]:
+    """A function that appends rows to `target`, which appears, or is replaced, when the block ends without an error.
+
+    Args:
+        target: Its name says the format.
+        has_header: Whether a csv file begins with the names of its columns.
+    """
     aside = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
         if find_output_format(target) == "parquet":
@@ -47,7 +53,8 @@ def open_writer(target: Path) -> Iterator[Write]:
                 yield write
         else:
             with _open_text(aside, is_gzip=target.suffix.lower() == ".gz") as file:
-                yield _write_csv(file) if find_output_format(target) == "csv" else _write_jsonl(file)
+                is_csv = find_output_format(target) == "csv"
+                yield _write_csv(file, has_header=has_header) if is_csv else _write_jsonl(file)
         _sync(aside)
         aside.replace(target)
     finally:
@@ -74,16 +81,21 @@ def _open_parquet(path: Path) -> Iterator[Write]:
 @contextmanager
 def _open_text(path: Path, *, is_gzip: bool) -> Iterator[TextIO]:
     if is_gzip:
-        with gzip.open(path, "wt", encoding="utf-8", newline="") as file:
-            yield cast(TextIO, file)
+        # Neither name nor time: the same rows are the same bytes.
+        with (
+            path.open("wb") as raw,
+            gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed,
+            TextIOWrapper(packed, encoding="utf-8", newline="") as file,
+        ):
+            yield file
     else:
         with path.open("w", encoding="utf-8", newline="") as file:
             yield file
 
 
-def _write_csv(file: TextIO) -> Write:
+def _write_csv(file: TextIO, *, has_header: bool) -> Write:
     writer = csv.writer(file, lineterminator="\n")
-    is_first = True
+    is_first = has_header
 
     def write(rows: pa.Table) -> None:
         nonlocal is_first

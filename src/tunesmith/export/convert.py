@@ -10,9 +10,10 @@ from pathlib import Path
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
+from tunesmith.data.files import find_local_files
+from tunesmith.data.source_rows import OPTIONS, look_through
 from tunesmith.errors import CallError, TunesmithError
 from tunesmith.evaluation.served import ServedModel, find_served_model
-from tunesmith.evaluation.source_rows import look_through
 from tunesmith.export.clean_process import PlainModel
 from tunesmith.export.config import ADAPTER, NO_GGUF, ONNX, ONNX_INT8, SAFETENSORS, ExportConfig
 from tunesmith.export.formats import PARITY_FILE, FormatReport, write_reports
@@ -25,7 +26,6 @@ from tunesmith.store.folder import FolderStore
 from tunesmith.store.sealed import find_damage
 
 FORMATS = (SAFETENSORS, ONNX, ONNX_INT8)
-ROWS_AT_ONCE = 10_000
 
 
 class ConvertResult(BaseModel):
@@ -203,6 +203,7 @@ def _encode(served: ServedModel, kind: Kind, place: Path, data: Path) -> pa.Tabl
 def _read(data: Path, input_columns: Sequence[str]) -> Iterator[pa.Table]:
     if not data.is_file():
         raise CallError(f"{data}: there is no such file")
-    for part in look_through(data, input_columns).read(ROWS_AT_ONCE):
+    rows = look_through(find_local_files([str(data)], OPTIONS), input_columns)
+    for _, part in rows.read_shards(rows.num_rows, {0}):
         texts = [part.inputs[name] if name in input_columns else part.table[name] for name in part.table.column_names]
         yield pa.table(dict(zip(part.table.column_names, texts, strict=True)))

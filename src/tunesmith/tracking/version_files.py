@@ -61,9 +61,9 @@ def fetch_model(
     with store.aside() as aside:
         fetched = _fetch(version, places, part, lineage.files[part], tracking, aside)
         shutil.copytree(fetched, target, ignore=shutil.ignore_patterns(WEIGHTS))
-        for path in sorted(fetched.glob(WEIGHTS)):
+        for path in sorted(fetched.rglob(WEIGHTS)):
             chunk = store.chunks.ensure("weights", file_sha256(path), path.suffix, _copy_of(path))
-            store.chunks.link(chunk.path, target / path.name)
+            store.chunks.link(chunk.path, target / path.relative_to(fetched))
 
 
 def _copy_of(path: Path) -> Callable[[Path], None]:

@@ -15,13 +15,14 @@ import torch
 from judged_candidate import CLASSIFICATION, GENERATION, LORA, Candidate, make_candidate, make_rows
 from tunesmith.errors import TunesmithError
 from tunesmith.evaluation.evaluate import EvaluateConfig, evaluate
-from tunesmith.evaluation.predict import predict_file
 from tunesmith.export import export as export_module
 from tunesmith.export.clean_process import PLAIN_READER
 from tunesmith.export.config import ExportConfig
 from tunesmith.export.export import derive_export, export
 from tunesmith.features.encode import TokenizeConfig
 from tunesmith.features.files import read_split
+from tunesmith.inference.config import PredictConfig
+from tunesmith.inference.predict import predict_files
 from tunesmith.modeling.load import load_on_original, load_trained
 from tunesmith.store.ref import Ref
 
@@ -100,7 +101,8 @@ def test_an_exported_model_predicts_long_rows_by_their_windows_as_evaluation_did
     report = evaluate(*case.judged, EvaluateConfig(), case.store)
     judged = pq.read_table(report.folder / "predictions.parquet")
     pq.write_table(make_rows(30), tmp_path / "rows.parquet")
-    predict_file(exported.folder, tmp_path / "rows.parquet", tmp_path / "out.parquet", batch_size=3)
+    source, target = str(tmp_path / "rows.parquet"), str(tmp_path / "out.parquet")
+    predict_files(exported.folder, [source], target, tmp_path / "work", PredictConfig(batch_size=3))
     predicted = pq.read_table(tmp_path / "out.parquet")
     assert predicted["prediction"].to_pylist() == judged["prediction"].to_pylist()
     assert predicted["probability"].to_pylist() == pytest.approx(judged["probability"].to_pylist(), abs=1e-5)

