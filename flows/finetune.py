@@ -84,6 +84,7 @@ def finetune(recipe: str, overrides: tuple[str, ...] = ()) -> RunSummary:
             decision = decide(
                 report,
                 splits,
+                exported,
                 wanted.examples,
                 wanted.evaluate,
                 wanted.gate,

@@ -8,7 +8,7 @@ from tunesmith.evaluation.decide import decide as decide_promotion
 from tunesmith.evaluation.decide import derive_decide
 from tunesmith.evaluation.evaluate import EvaluateConfig, derive_evaluate
 from tunesmith.evaluation.evaluate import evaluate as evaluate_candidate
-from tunesmith.evaluation.gate import GateConfig
+from tunesmith.evaluation.gate_config import GateConfig
 from tunesmith.evaluation.slicing import derive_slices
 from tunesmith.evaluation.slicing import slice_rows as find_slices
 from tunesmith.kinds import Examples
@@ -50,6 +50,7 @@ def evaluate(
 def decide(
     report: Ref,
     splits: Ref,
+    exported: Ref,
     examples: Examples,
     evaluate: EvaluateConfig,
     gate: GateConfig,
@@ -58,4 +59,4 @@ def decide(
     store: StoreConfig,
 ) -> Ref:
     """Compare the candidate with the champion, on the same test rows."""
-    return decide_promotion(report, splits, examples, evaluate, gate, registry, tracking, open_store(store))
+    return decide_promotion(report, splits, exported, examples, evaluate, gate, registry, tracking, open_store(store))

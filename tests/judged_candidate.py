@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from split_rows import write_splits
 from tunesmith.evaluation.evaluate import EvaluateConfig, evaluate
-from tunesmith.evaluation.gate import GateConfig
+from tunesmith.evaluation.gate_config import GateConfig
 from tunesmith.evaluation.slicing import slice_rows
 from tunesmith.features.encode import TokenizeConfig, encode
 from tunesmith.kinds import Examples

@@ -10,7 +10,7 @@ from pathlib import Path
 from made_predictions import EXAMPLES, LABELS, make_predictions, make_splits, write_report
 from tunesmith.evaluation.decide import decide
 from tunesmith.evaluation.evaluate import EvaluateConfig
-from tunesmith.evaluation.gate import GateConfig
+from tunesmith.evaluation.gate_config import GateConfig
 from tunesmith.evaluation.predictions import JudgedRows
 from tunesmith.store.folder import FolderStore
 from tunesmith.store.ref import Ref
@@ -88,7 +88,7 @@ class TrackedCandidate:
         )
 
     def decide(self) -> Ref:
-        judging = (self.report, self.splits, EXAMPLES, EvaluateConfig(), self.gate)
+        judging = (self.report, self.splits, self.exported, EXAMPLES, EvaluateConfig(), self.gate)
         return decide(*judging, self.registry, self.tracking, self.store)
 
     def register(self, flow_run_id: str | None = None, *, decision: Ref | None = None) -> Ref:

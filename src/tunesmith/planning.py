@@ -159,6 +159,7 @@ def plan(recipe: Recipe, record: RecipeRecord) -> Plan:
         lambda: derive_decide(
             report,
             splits,
+            exported,
             recipe.examples,
             recipe.evaluate,
             recipe.gate,

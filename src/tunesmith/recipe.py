@@ -18,7 +18,7 @@ from tunesmith.data.sources import DataConfig
 from tunesmith.data.split_config import SplitConfig
 from tunesmith.errors import CallError, Mistake, RecipeError
 from tunesmith.evaluation.evaluate import EvaluateConfig
-from tunesmith.evaluation.gate import GateConfig
+from tunesmith.evaluation.gate_config import GateConfig
 from tunesmith.export.config import ExportConfig
 from tunesmith.features.encode import TokenizeConfig
 from tunesmith.home import Home

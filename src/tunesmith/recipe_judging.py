@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from tunesmith.evaluation.limits import CALIBRATION
 from tunesmith.recipe_schema import find_nearest
 from tunesmith.recipe_streaming import Conflict, section_of
 
@@ -37,6 +38,8 @@ def find_judging_conflicts(recipe: object, metrics: Sequence[str], *, joins_rows
         yield ("evaluate", "metrics"), f"has no effect on {kind}, which has no labels to compare with; remove it"
     for name in sorted(own & {*metrics}):
         yield ("evaluate", "metrics"), f"{kind} has a metric {name} already; give yours another name"
+    if gate.get("max_calibration_error") is not None and CALIBRATION not in metrics:
+        yield ("gate", "max_calibration_error"), f"has no effect on {kind}, which predicts no classes; remove it"
     yield from _find_without_slices(evaluate, gate)
 
 

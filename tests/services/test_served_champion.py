@@ -37,7 +37,7 @@ def registry(tmp_path_factory):
     server.start()
     try:
         case = make_candidate(folder / "case", make_bert(folder / "bert", WORDS), CLASSIFICATION)
-        exported = export(case.candidate, case.features, case.examples, case.model, ExportConfig(), case.store)
+        exported = export(*case.exported, ExportConfig(), case.store)
         server.wait_until_up()
         made = TrackedCandidate.make(
             folder / "home", TrackingConfig(uri=server.uri, experiment="sentiment"), "one", 0.8

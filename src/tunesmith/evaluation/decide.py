@@ -16,9 +16,11 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from tunesmith.errors import TunesmithError
+from tunesmith.evaluation.case import Baseline, Case, Champion, Contender, Serving
 from tunesmith.evaluation.champion import find_obstacle, predict_with
 from tunesmith.evaluation.evaluate import BASELINE, CANDIDATE, SLICES, EvaluateConfig
-from tunesmith.evaluation.gate import Baseline, Case, Champion, Contender, Decision, GateConfig, make_decision
+from tunesmith.evaluation.gate import Decision, make_decision
+from tunesmith.evaluation.gate_config import GateConfig
 from tunesmith.evaluation.predictions import JudgedRows, read_predictions
 from tunesmith.kinds import Examples, find_kind
 from tunesmith.store.derivation import Derivation, compose_ingredients
@@ -37,6 +39,7 @@ OURS, THEIRS = "candidate.parquet", "other.parquet"
 def derive_decide(
     report: Ref,
     splits: Ref,
+    exported: Ref,
     examples: Examples,
     evaluate: EvaluateConfig,
     gate: GateConfig,
@@ -49,6 +52,7 @@ def derive_decide(
     Args:
         report: The evaluate artifact.
         splits: The split artifact, on whose test rows the champion is scored as well.
+        exported: The export artifact, where the gate limits what serving may take.
         examples: The kind of task, and its columns.
         evaluate: How the candidate was judged.
         gate: What is demanded.
@@ -61,7 +65,8 @@ def derive_decide(
     """
     rows = JudgedRows(splits, "test", examples, evaluate.batch_size)
     standing = find_standing(report.facts["candidate"], registry, tracking)
-    deciding = _Deciding(report, rows, standing, gate, registry, tracking, store)
+    serving = _find_serving(exported) if gate.limits_serving else None
+    deciding = _Deciding(report, rows, standing, serving, gate, registry, tracking, store)
     return Derivation(
         kind="decide",
         ingredients=compose_ingredients(
@@ -70,7 +75,7 @@ def derive_decide(
                 **registry_identity(registry, tracking),
                 "standing": standing.model_dump(exclude={"version"}),
             },
-            inputs={"report": report.key},
+            inputs={"report": report.key, **({"export": exported.key} if gate.limits_serving else {})},
             # A decision that was made stands when this code changes.
             code=(),
         ),
@@ -82,6 +87,7 @@ def derive_decide(
 def decide(
     report: Ref,
     splits: Ref,
+    exported: Ref,
     examples: Examples,
     evaluate: EvaluateConfig,
     gate: GateConfig,
@@ -98,7 +104,7 @@ def decide(
         ModelError: The champion's files are gone or damaged.
         TunesmithError: MLflow cannot be reached, or there is another champion all of a sudden; to be tried again.
     """
-    return store.ensure(derive_decide(report, splits, examples, evaluate, gate, registry, tracking, store))
+    return store.ensure(derive_decide(report, splits, exported, examples, evaluate, gate, registry, tracking, store))
 
 
 @dataclass(frozen=True)
@@ -108,6 +114,7 @@ class _Deciding:
     report: Ref
     rows: JudgedRows
     standing: Standing
+    serving: Serving | None
     gate: GateConfig
     registry: RegistryConfig
     tracking: TrackingConfig
@@ -153,6 +160,7 @@ class _Deciding:
             candidate=Contender(key=facts["candidate"], version=standing.version, promoted_by=standing.promoted_by),
             champion=champion,
             baseline=Baseline(name=facts["baseline"]["name"]),
+            serving=self.serving,
         )
 
     def _compare(self, case: Case, folder: Path) -> Case:
@@ -182,9 +190,18 @@ class _Deciding:
         if version is None or version.decision is None:
             return None
         champion = version.decision["champion"]
-        asked = {"report": self.report.key, "gate": self.gate.model_dump(mode="json")}
+        asked = {
+            "report": self.report.key,
+            "gate": self.gate.model_dump(mode="json"),
+            "serving": None if self.serving is None else self.serving.model_dump(),
+        }
         is_same_champion = (None if champion is None else champion["version"]) == self.standing.champion
         return dict(version.decision) if is_same_champion and _covers(version.decision, asked) else None
+
+
+def _find_serving(exported: Ref) -> Serving:
+    measured = exported.facts["formats"]["safetensors"]
+    return Serving(size_bytes=measured["size_bytes"], latency_seconds=measured["latency_seconds"]["1"])
 
 
 def decide_again(case: Case, folder: Path) -> Decision:

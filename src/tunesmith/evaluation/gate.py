@@ -5,138 +5,26 @@ So a decision can be made again from its document and the two tables, anywhere a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tunesmith.data.nearest import find_nearest
 from tunesmith.errors import DataError
+from tunesmith.evaluation.case import Case
 from tunesmith.evaluation.comparison import DIGITS, POWER, Comparison, compare
+from tunesmith.evaluation.gate_config import GateConfig
 from tunesmith.evaluation.intervals import compute_values
+from tunesmith.evaluation.limits import find_exceeded
 from tunesmith.evaluation.slice_guard import SliceFinding, SliceRule, guard_slices, read_slices
-from tunesmith.kinds import Examples, find_kind
-from tunesmith.section import Section
+from tunesmith.kinds import find_kind
 
 Verdict = Literal["PROMOTE", "HOLD", "REJECT", "NEED-DATA"]
 
 LEAST_P_VALUE = 1e-6
 MAX_NEEDED = 10
 """How many times the examples there are may be asked for; a gain that takes more to show is too small to matter."""
-
-
-class GateConfig(Section):
-    """What a candidate must do to become the champion."""
-
-    min_gain: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    """The gain over the champion that is not enough yet, in the primary metric's own unit: more must be shown."""
-    non_inferiority_margin: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """The loss that would be too much: where it is set, a candidate is promoted that is shown to lose less."""
-    alpha: Annotated[float, Field(gt=0, le=0.5)] = 0.05
-    """The chance that is taken of promoting a candidate that is no better."""
-    min_examples: Annotated[int, Field(ge=1)] = 30
-    """Test examples without which nothing is decided."""
-    require_baseline: bool = True
-    """Whether it must beat the baseline that anyone can reach, when there is no champion yet to beat."""
-    max_slice_loss: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    """The loss on a slice of `evaluate.slices` that is too much, whatever is gained elsewhere."""
-    slice_floors: Annotated[dict[str, float], Field(min_length=1)] | None = None
-    """By the name of a slice, the value of the primary metric that the candidate must reach there."""
-
-    @model_validator(mode="after")
-    def _demands_one_thing(self) -> GateConfig:
-        if self.non_inferiority_margin is not None and self.min_gain > 0:
-            raise ValueError(
-                f"min_gain {self.min_gain:g} demands a gain, non_inferiority_margin allows a loss; set one of them"
-            )
-        return self
-
-    @property
-    def least_gain(self) -> float:
-        """The gain that is tested against: below zero where a loss is allowed."""
-        return self.min_gain if self.non_inferiority_margin is None else -self.non_inferiority_margin
-
-
-class Contender(BaseModel):
-    """A model that is compared."""
-
-    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
-
-    key: str
-    """The key of its train artifact."""
-    value: float | None = None
-    """The primary metric on the test examples of this decision."""
-    version: int | None = None
-    """The version that it is already; None where it is not registered yet."""
-    promoted_by: str | None = None
-    """The key of the decision that made it the champion once; None where none did."""
-
-
-class Champion(BaseModel):
-    """The version in use when the decision was made."""
-
-    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
-
-    version: int
-    """Its number."""
-    key: str | None
-    """The key of its train artifact; None where somebody else registered it."""
-    value: float | None = None
-    """The primary metric on the test examples of this decision; None where it was not scored."""
-    obstacle: str | None = None
-    """Why it cannot be scored on these examples; None where it can."""
-
-
-class Baseline(BaseModel):
-    """What anyone can reach."""
-
-    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
-
-    name: str
-    """What it is."""
-    value: float | None = None
-    """The primary metric."""
-
-
-class Case(BaseModel):
-    """What a decision is about, besides the predictions."""
-
-    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
-
-    report: str
-    """The key of the evaluate artifact."""
-    examples: Examples
-    """The kind of task, and its columns."""
-    labels: tuple[str, ...]
-    """The label set in id order."""
-    primary_metric: str
-    """The metric that the decision rests on."""
-    greater_is_better: bool
-    """Its better direction."""
-    gate: GateConfig
-    """What is demanded."""
-    candidate: Contender
-    """The new model."""
-    champion: Champion | None
-    """The version in use; None where there is none."""
-    baseline: Baseline
-    """What it is compared with where there is no champion."""
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether the candidate is the champion, or was it once: then there is nothing to be judged."""
-        is_champion = self.champion is not None and self.champion.key == self.candidate.key
-        return is_champion or self.candidate.promoted_by is not None
-
-    @property
-    def opponent(self) -> str | None:
-        """Whose predictions the candidate's are compared with, as a person would say it; None where nobody's are."""
-        if self.is_settled:
-            return None
-        if self.champion is not None:
-            return f"the champion (version {self.champion.version})" if self.champion.obstacle is None else None
-        return f"the baseline ({self.baseline.name})" if self.gate.require_baseline else None
 
 
 class Decision(Case):
@@ -177,7 +65,7 @@ def make_decision(case: Case, candidate: pa.Table, other: pa.Table | None, slice
         case = _with_obstacle(case, "it makes other examples of the test rows than the candidate does")
     if other is None or case.opponent is None:
         findings = _guard(case, candidate, None, slices)
-        return _decide(case, _judge_alone(case), None, findings)
+        return _decide(case, _judge_alone(case), None, findings, find_exceeded(case, ours))
     comparison = compare(
         ours,
         kind.measure(other, case.labels),
@@ -188,7 +76,7 @@ def make_decision(case: Case, candidate: pa.Table, other: pa.Table | None, slice
     )
     case = _with_value(case, "baseline" if case.champion is None else "champion", comparison.other)
     findings = _guard(case, candidate, other, slices)
-    return _decide(case, _judge_against(case, comparison), comparison, findings)
+    return _decide(case, _judge_against(case, comparison), comparison, findings, find_exceeded(case, ours))
 
 
 def check_floors(gate: GateConfig, slices: Sequence[str]) -> None:
@@ -225,10 +113,14 @@ def _guard(case: Case, candidate: pa.Table, other: pa.Table | None, slices: pa.T
 
 
 def _decide(
-    case: Case, judged: tuple[Verdict, str], comparison: Comparison | None, findings: tuple[SliceFinding, ...]
+    case: Case,
+    judged: tuple[Verdict, str],
+    comparison: Comparison | None,
+    findings: tuple[SliceFinding, ...],
+    limits: Iterable[str],
 ) -> Decision:
     verdict, reason = judged
-    broken = [_describe_broken(finding, case.primary_metric) for finding in findings if finding.is_broken]
+    broken = [_describe_broken(finding, case.primary_metric) for finding in findings if finding.is_broken] + [*limits]
     untested = dict.fromkeys(finding.slice for finding in findings if finding.p_value is None)
     why = f"fewer than {case.gate.min_examples} examples, or {case.primary_metric} is not defined"
     notes = [f"Slices that could not be tested ({why}): {', '.join(untested)}."] if untested else []

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 
 from tunesmith.data.chunked import ChunkedRows
 from tunesmith.evaluation.evaluate import SLICES, EvaluateConfig
-from tunesmith.evaluation.gate import GateConfig, check_floors
+from tunesmith.evaluation.gate import check_floors
+from tunesmith.evaluation.gate_config import GateConfig
 from tunesmith.evaluation.own_metrics import check_metrics
 from tunesmith.evaluation.slices import SliceOptions, digest_slices, find_slices
 from tunesmith.store.derivation import Derivation, compose_ingredients

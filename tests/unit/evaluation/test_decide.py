@@ -12,7 +12,8 @@ from tunesmith.errors import TunesmithError, UserError
 from tunesmith.evaluation import decide as module
 from tunesmith.evaluation.decide import DECISION_FILE, decide, decide_again, derive_decide
 from tunesmith.evaluation.evaluate import EvaluateConfig
-from tunesmith.evaluation.gate import Decision, GateConfig
+from tunesmith.evaluation.gate import Decision
+from tunesmith.evaluation.gate_config import GateConfig
 from tunesmith.evaluation.predictions import JudgedRows
 from tunesmith.store.folder import FolderStore
 from tunesmith.store.ref import Ref
@@ -41,6 +42,8 @@ class Desk:
         self.folder, self.store = folder, FolderStore(folder / "store")
         self.splits = make_splits(folder / "splits", self.store)
         self.champion = self.registered = None
+        measured = {"size_bytes": 1000, "latency_seconds": {"1": 0.02, "32": 0.1}}
+        self.exported = Ref(kind="export", key="export", uri="", facts={"formats": {"safetensors": measured}})
 
     @property
     def standing(self):
@@ -69,7 +72,8 @@ class Desk:
         return rows.predict(key, LABELS, lambda: make_predictions(accuracy), self.store)
 
     def arguments(self, report, gate=None, registry=REGISTRY, tracking=TRACKING):
-        return report, self.splits, EXAMPLES, EvaluateConfig(), gate or GateConfig(), registry, tracking, self.store
+        places = (registry, tracking, self.store)
+        return report, self.splits, self.exported, EXAMPLES, EvaluateConfig(), gate or GateConfig(), *places
 
     def decide(self, report, gate=None):
         return decide(*self.arguments(report, gate))
@@ -150,6 +154,34 @@ def test_a_champion_that_comes_while_it_is_decided_is_an_error_that_can_be_tried
     with pytest.raises(TunesmithError, match=r"was version 2, and is version 3 since a moment ago.*again") as caught:
         desk.decide(desk.report(0.8))
     assert not isinstance(caught.value, UserError)
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        ({"max_size_bytes": 999}, "The exported model has 1,000 bytes; gate.max_size_bytes allows 999."),
+        ({"max_latency_seconds": 0.01}, "One example takes 0.0200 s; gate.max_latency_seconds allows 0.01."),
+        ({"max_calibration_error": 0.01}, "gate.max_calibration_error allows 0.01."),
+        ({"max_size_bytes": 1000, "max_latency_seconds": 0.02, "max_calibration_error": 1.0}, None),
+    ],
+)
+def test_a_better_candidate_that_exceeds_a_limit_is_rejected_and_the_limit_is_named(desk, limits, reason):
+    decision = desk.decide(desk.report(0.9), GateConfig(**limits))
+    assert decision.facts["verdict"] == ("PROMOTE" if reason is None else "REJECT")
+    assert reason is None or reason in decision.facts["reasons"][-1]
+    is_measured = limits.keys() & {"max_size_bytes", "max_latency_seconds"}
+    assert decision.facts["serving"] == ({"size_bytes": 1000, "latency_seconds": 0.02} if is_measured else None)
+    again = decide_again(Decision.model_validate(decision.facts).case, decision.folder)
+    assert again.model_dump(mode="json") == decision.facts
+
+
+def test_another_export_is_decided_anew_only_where_the_gate_limits_it(desk):
+    def key(gate, export):
+        desk.exported = desk.exported.model_copy(update={"key": export})
+        return derive_decide(*desk.arguments(desk.report(0.8), gate)).key
+
+    assert key(GateConfig(), "a") == key(GateConfig(), "b")
+    assert key(GateConfig(max_size_bytes=5), "a") != key(GateConfig(max_size_bytes=5), "b")
 
 
 def test_another_report_another_gate_and_another_registry_are_decided_anew(desk):

@@ -8,7 +8,9 @@ import pytest
 from pydantic import ValidationError
 
 from made_predictions import EXAMPLES, LABELS, make_predictions, no_slices
-from tunesmith.evaluation.gate import Baseline, Case, Champion, Contender, Decision, GateConfig, make_decision
+from tunesmith.evaluation.case import Baseline, Case, Champion, Contender
+from tunesmith.evaluation.gate import Decision, make_decision
+from tunesmith.evaluation.gate_config import GateConfig
 from tunesmith.kinds.text_generation import TextGeneration
 
 CHAMPION = Champion(version=3, key="champion")

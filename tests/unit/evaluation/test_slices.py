@@ -15,8 +15,10 @@ from pydantic import TypeAdapter, ValidationError
 from judged_candidate import CLASSIFICATION, make_candidate
 from made_predictions import EXAMPLES, LABELS, make_predictions
 from tunesmith.errors import DataError
+from tunesmith.evaluation.case import Baseline, Case, Champion, Contender
 from tunesmith.evaluation.evaluate import EvaluateConfig, evaluate
-from tunesmith.evaluation.gate import Baseline, Case, Champion, Contender, GateConfig, make_decision
+from tunesmith.evaluation.gate import make_decision
+from tunesmith.evaluation.gate_config import GateConfig
 from tunesmith.evaluation.intervals import compute_values
 from tunesmith.evaluation.slices import SliceOptions, align_slices, find_slices
 from tunesmith.kinds import text_classification

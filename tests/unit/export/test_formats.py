@@ -19,8 +19,8 @@ from onnx import numpy_helper
 from pydantic import ValidationError
 
 from judged_candidate import CLASSIFICATION, GENERATION, LORA, Candidate, make_candidate, make_rows
+from predicted_files import predict_file
 from tunesmith.errors import CallError, ModelError, TunesmithError
-from tunesmith.evaluation.predict import predict_file
 from tunesmith.evaluation.served import ServedModel
 from tunesmith.export.clean_process import PlainModel
 from tunesmith.export.config import ExportConfig

@@ -17,8 +17,8 @@ import pytest
 
 from judged_candidate import CLASSIFICATION, GENERATION, make_candidate
 from loaded_pyfunc import load_pyfunc
+from predicted_files import predict_file
 from tiny_models import WORDS
-from tunesmith.evaluation.predict import predict_file
 from tunesmith.evaluation.served import find_served_model
 from tunesmith.export.export import ExportConfig, export
 from tunesmith.export.pyfunc import LOADER, write_pyfunc
@@ -31,7 +31,7 @@ PAIRS = CLASSIFICATION.model_copy(update={"text_pair": "other"})
 
 def make_model(folder: Path, base: Path, examples: Any) -> Path:
     case = make_candidate(folder, base, examples)
-    return export(case.candidate, case.features, case.examples, case.model, ExportConfig(), case.store).folder / "model"
+    return export(*case.exported, ExportConfig(), case.store).folder / "model"
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from judged_candidate import CLASSIFICATION, GENERATION
+from predicted_files import predict_file
 from tunesmith.cli.main import main
 from tunesmith.errors import CallError
-from tunesmith.evaluation.predict import predict_file
 from tunesmith.evaluation.served import ServedModel
 from tunesmith.inference.chat import Chat
 from tunesmith.inference.generation import Generator, Sampling

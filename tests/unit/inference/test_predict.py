@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from judged_candidate import CLASSIFICATION, GENERATION, WORDS, make_candidate
+from predicted_files import predict_file
 from tunesmith.errors import CallError, DataError
 from tunesmith.evaluation.served import ServedModel, find_served_model
 from tunesmith.inference import predict as predict_module
-from tunesmith.inference.config import PredictConfig, PredictReport
-from tunesmith.inference.predict import predict_files
+from tunesmith.inference.config import PredictReport
 from tunesmith.kinds.limit import Limit
 
 
@@ -40,12 +40,6 @@ def make_served(folder: Path, base: Path, examples: Any) -> Path:
     shutil.copytree(case.candidate.folder / "model", folder / "model")
     ServedModel(examples=examples, labels=labels, max_length=16, candidate="candidate").save(folder / "model")
     return folder
-
-
-def predict_file(model: Path, source: Path, target: Path, **config: Any) -> PredictReport:
-    """With the work area beside the folder of the target, which has nothing else in it."""
-    work = target.parent.with_name(f"{target.parent.name}-work")
-    return predict_files(model, [str(source)], str(target), work, PredictConfig(**config))
 
 
 def make_reviews(num_rows: int) -> list[dict[str, Any]]:

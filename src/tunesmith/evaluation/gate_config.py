@@ -1,0 +1,53 @@
+"""What a recipe demands of a candidate."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from tunesmith.section import Section
+
+
+class GateConfig(Section):
+    """What a candidate must do to become the champion."""
+
+    min_gain: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """The gain over the champion that is not enough yet, in the primary metric's own unit: more must be shown."""
+    non_inferiority_margin: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """The loss that would be too much: where it is set, a candidate is promoted that is shown to lose less."""
+    alpha: Annotated[float, Field(gt=0, le=0.5)] = 0.05
+    """The chance that is taken of promoting a candidate that is no better."""
+    min_examples: Annotated[int, Field(ge=1)] = 30
+    """Test examples without which nothing is decided."""
+    require_baseline: bool = True
+    """Whether it must beat the baseline that anyone can reach, when there is no champion yet to beat."""
+    max_slice_loss: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """The loss on a slice of `evaluate.slices` that is too much, whatever is gained elsewhere."""
+    slice_floors: Annotated[dict[str, float], Field(min_length=1)] | None = None
+    """By the name of a slice, the value of the primary metric that the candidate must reach there."""
+
+    max_calibration_error: Annotated[float, Field(gt=0, le=1)] | None = None
+    """The expected calibration error on the test examples that is too much."""
+    max_size_bytes: Annotated[int, Field(ge=1)] | None = None
+    """The size of the exported model that is too much."""
+    max_latency_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """The time for one example that is too much, measured on the machine that exports, without a batch."""
+
+    @model_validator(mode="after")
+    def _demands_one_thing(self) -> GateConfig:
+        if self.non_inferiority_margin is not None and self.min_gain > 0:
+            raise ValueError(
+                f"min_gain {self.min_gain:g} demands a gain, non_inferiority_margin allows a loss; set one of them"
+            )
+        return self
+
+    @property
+    def least_gain(self) -> float:
+        """The gain that is tested against: below zero where a loss is allowed."""
+        return self.min_gain if self.non_inferiority_margin is None else -self.non_inferiority_margin
+
+    @property
+    def limits_serving(self) -> bool:
+        """Whether it matters how the exported model is served."""
+        return self.max_size_bytes is not None or self.max_latency_seconds is not None
