@@ -12,6 +12,9 @@ import pyarrow as pa
 import pytest
 
 from split_rows import write_splits
+from tunesmith.evaluation.evaluate import EvaluateConfig, evaluate
+from tunesmith.evaluation.gate_config import GateConfig
+from tunesmith.evaluation.slicing import slice_rows
 from tunesmith.export.export import ExportConfig, export
 from tunesmith.features.encode import TokenizeConfig, encode
 from tunesmith.kinds.text_generation import TextGeneration
@@ -62,9 +65,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> FolderStore:
 
 
 @pytest.fixture(scope="module")
-def features(base: ModelConfig, store: FolderStore) -> Ref:
-    splits = Ref(kind="split", key="splits", uri=str(store.root / "splits"))
-    write_splits(splits, {"train": texts(400), "validation": texts(40), "test": texts(60)}, store.chunks)
+def splits(store: FolderStore) -> Ref:
+    found = Ref(kind="split", key="splits", uri=str(store.root / "splits"))
+    write_splits(found, {"train": texts(400), "validation": texts(40), "test": texts(60)}, store.chunks)
+    return found
+
+
+@pytest.fixture(scope="module")
+def features(splits: Ref, base: ModelConfig, store: FolderStore) -> Ref:
     return encode(splits, GENERATION, base, TokenizeConfig(max_length=64), store)
 
 
@@ -80,7 +88,13 @@ def texts(num_rows: int) -> pa.Table:
 
 @pytest.mark.parametrize(("engine", "quantization"), [("loop", None), ("loop", "nf4"), ("trainer", "nf4")])
 def test_its_adapter_learns_and_is_worth_the_same_in_a_clean_process(
-    engine: str, quantization: str | None, base: ModelConfig, features: Ref, store: FolderStore, tmp_path: Path
+    engine: str,
+    quantization: str | None,
+    base: ModelConfig,
+    splits: Ref,
+    features: Ref,
+    store: FolderStore,
+    tmp_path: Path,
 ) -> None:
     model = base.model_copy(update={"lora": LoraConfig(r=8), "quantization": quantization})
     config = TrainConfig(
@@ -89,7 +103,9 @@ def test_its_adapter_learns_and_is_worth_the_same_in_a_clean_process(
     candidate = train(features, GENERATION, model, config, store)
     told = [json.loads(line)["metrics"] for line in (candidate.folder / "metrics.jsonl").read_text().splitlines()]
     losses = [metrics["train/loss"] for metrics in told if "train/loss" in metrics]
-    exported = export(candidate, features, GENERATION, model, ExportConfig(), store)
+    judging, slices = EvaluateConfig(batch_size=8), slice_rows(splits, EvaluateConfig(), GateConfig(), store)
+    report = evaluate(candidate, splits, slices, features, GENERATION, model, judging, store)
+    exported = export(candidate, features, report, GENERATION, model, ExportConfig(), store)
     print(json.dumps({"engine": engine, "quantization": quantization, "losses": losses, **candidate.facts}, indent=1))
     print(json.dumps(exported.facts))
 
