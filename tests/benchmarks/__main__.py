@@ -9,6 +9,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import pyarrow as pa
 
 from benchmarks.appending import bench_appending
+from benchmarks.predicting import bench_predicting
 from benchmarks.tokenizing import bench_tokenizing
 from benchmarks.training import bench_training
 from projects import review_rows
@@ -31,3 +32,4 @@ if __name__ == "__main__":
             print(comparison, flush=True)
     bench_appending(int(sys.argv[1]) if len(sys.argv) > 1 else NUM_APPENDED_TO)
     bench_training(None, quality=False)
+    bench_predicting()

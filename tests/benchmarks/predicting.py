@@ -5,10 +5,8 @@ python -m tests.benchmarks.predicting [NUM_ROWS [NUM_PAIRS]]
 
 import sys
 import tempfile
-import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -68,10 +66,10 @@ def make_texts(num_rows: int) -> list[str]:
 def make_models(folder: Path) -> dict[str, Path]:
     """MiniLM with a head of two labels, in every form; bf16 is the first one, computed so."""
     import torch
-    from onnxruntime.quantization import quantize_dynamic
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     from tunesmith.evaluation.served import ServedModel
+    from tunesmith.export.onnx_files import quantize_onnx, write_onnx
     from tunesmith.kinds.text_classification import TextClassification
     from tunesmith.modeling.base import ModelConfig, find_base
 
@@ -89,27 +87,9 @@ def make_models(folder: Path) -> dict[str, Path]:
         served.save(place)
         if way != "fp32":
             (place / "model.safetensors").unlink()
-    _write_onnx(model, tokenizer, places["onnx"] / "model.onnx")
-    quantize_dynamic(places["onnx"] / "model.onnx", places["onnx-int8"] / "model.onnx", per_channel=True)
+    write_onnx(model, list(tokenizer(["a film"])), places["onnx"])
+    quantize_onnx(places["onnx"], places["onnx-int8"])
     return {"fp32": places["fp32"], "bf16": places["fp32"], "onnx": places["onnx"], "onnx-int8": places["onnx-int8"]}
-
-
-def _write_onnx(model: Any, tokenizer: Any, path: Path) -> None:
-    import torch
-
-    batch = dict(tokenizer(["a film", "a long slow film"], padding=True, return_tensors="pt"))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            model,
-            (),
-            path,
-            kwargs=batch,
-            input_names=list(batch),
-            output_names=["logits"],
-            dynamic_axes={name: {0: "batch", 1: "length"} for name in batch},
-            dynamo=False,
-        )
 
 
 def _make_ours(model: Path, folder: Path, precision: str) -> Callable[[], None]:

@@ -89,12 +89,16 @@ class Target:
         self.work.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.work.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock(descriptor)
             yield
-        except BlockingIOError:
-            raise CallError(f"{self.name}: another run is predicting into it; wait for its end, or stop it") from None
         finally:
             os.close(descriptor)
+
+    def _lock(self, descriptor: int) -> None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CallError(f"{self.name}: another run is predicting into it; wait for its end, or stop it") from None
 
 
 def find_target(name: str, shard_format: OutputFormat, work: Path, client: S3Client) -> Target:
