@@ -95,7 +95,7 @@ def analyze_errors(
 
     Args:
         candidate: Its prediction table.
-        other: That of the opponent for the same rows; None where there is none.
+        other: That of the opponent; None where there is none. If it is not for the same rows, nothing has flipped.
         examples: The kind of task, and its columns.
         labels: The label set in id order, in which the logits of both are.
         rows: The rows that were predicted, with their texts.
@@ -109,7 +109,8 @@ def analyze_errors(
         return ErrorTables(candidate.num_rows, _with_texts(table.take(worst), texts))
     for place, name in enumerate(("label", "prediction", "probability")):
         table = table.add_column(place + 1, name, candidate[name])
-    flips = None if other is None else _find_flips(table, _align(other, candidate), examples, labels)
+    aligned = None if other is None else _align(other, candidate)
+    flips = None if aligned is None else _find_flips(table, aligned, examples, labels)
     shown = [] if flips is None else flips[0][ROW_ID].to_pylist()
     wanted = [*dict.fromkeys([*table[ROW_ID].take(worst).to_pylist(), *shown])]
     texts = _read_texts(rows, kind.input_columns(examples), wanted, kind.JOINS_ROWS)
@@ -137,8 +138,10 @@ def shorten(text: str, limit: int = MAX_TEXT) -> str:
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
-def _align(other: pa.Table, candidate: pa.Table) -> pa.Table:
-    return other.take(pc.index_in(candidate[ROW_ID], value_set=other[ROW_ID].combine_chunks()))
+def _align(other: pa.Table, candidate: pa.Table) -> pa.Table | None:
+    """The other's rows in the candidate's order; None where it did not predict for all of them."""
+    places = pc.index_in(candidate[ROW_ID], value_set=other[ROW_ID].combine_chunks())
+    return None if places.null_count else other.take(places)
 
 
 def _find_flips(

@@ -85,6 +85,12 @@ def test_the_opponents_rows_may_be_in_another_order(tables, tmp_path):
     assert analyze_errors(predict(TRUTH, OURS), other, EXAMPLES, LABELS, rows).flips.equals(tables.flips)
 
 
+def test_an_opponent_that_predicted_for_other_rows_flips_nothing(tmp_path):
+    rows = write_rows(tmp_path, ["zero", "one", "two", "three", "four"])
+    found = analyze_errors(predict(TRUTH, OURS), predict(TRUTH, THEIRS).slice(0, 4), EXAMPLES, LABELS, rows)
+    assert (found.flips, found.num_flips) == (None, None)
+
+
 def test_classes_are_those_of_scikit_learn(tables):
     from sklearn.metrics import precision_recall_fscore_support
 
