@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -25,8 +25,6 @@ MAX_SHOWN_CLASSES, MAX_SHOWN_SLICES, MAX_METRICS = 30, 60, 60
 MAX_NAME = 80
 """Characters of a label, a slice's name or a reason's part that is shown."""
 MAX_REASON, MAX_RECIPE = 600, 20_000
-MAX_POINTS = 2000
-"""Points of the loss curve; of more, every so-many-th."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ def render_html(story: Story) -> str:
     Every value goes through the template's escaping: a text or a label cannot become part of the page.
     """
     facts, errors, decided = story.report.facts, story.errors, story.decided
-    losses = draw_loss_svg(_thin(story.metric_rows))
+    losses = draw_loss_svg(story.metric_rows)
     flips = {change: _pick_flips(errors.flips, change) for change in (FIXED, BROKEN)}
     return _template().render(
         story=story,
@@ -180,10 +178,3 @@ def _describe_formats(formats: Mapping[str, Mapping[str, Any]]) -> list[tuple[st
 def _largest(counts: Mapping[str, int]) -> list[tuple[str, int]]:
     found: Iterable[tuple[str, int]] = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return [(shorten(name, MAX_NAME), count) for name, count in found][:MAX_SHOWN_CLASSES]
-
-
-def _thin(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Some of the training's points, and all of the validation's."""
-    train = [row for row in rows if "validation/loss" not in row["metrics"]]
-    kept = {id(row) for row in train[:: max(1, -(-len(train) // MAX_POINTS))]}
-    return [row for row in rows if id(row) in kept or "validation/loss" in row["metrics"]]
