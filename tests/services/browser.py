@@ -20,6 +20,7 @@ LOOK = """({
   scrollWidth: document.documentElement.scrollWidth, innerWidth: window.innerWidth,
   images: [...document.images].map(image => image.complete && image.naturalWidth > 0),
   drawings: [...document.querySelectorAll('svg.picture')].map(svg => svg.getBoundingClientRect().width),
+  tallestRow: Math.max(0, ...[...document.querySelectorAll('tbody tr')].map(row => row.offsetHeight)),
   title: document.title,
 })"""
 START_SECONDS, ANSWER_SECONDS = 60, 60

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from tunesmith.evaluation.error_analysis import BROKEN, FIXED, MAX_TEXT, Matrix, shorten
+from tunesmith.evaluation.gate import write_p_value
 from tunesmith.export.formats import FormatReport
 from tunesmith.report.curve import draw_loss_svg
 from tunesmith.report.formats import describe_format
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 MAX_SHOWN_ROWS, MAX_SHOWN_FLIPS = 25, 15
 """Rows with texts that the report shows, of those in the tables beside it; flips each way."""
-MAX_SHOWN_CLASSES, MAX_SHOWN_SLICES, MAX_METRICS = 30, 60, 60
+MAX_SHOWN_CLASSES, MAX_SHOWN_PAIRS, MAX_SHOWN_SLICES, MAX_METRICS = 30, 15, 60, 60
 MAX_NAME = 80
 """Characters of a label, a slice's name or a reason's part that is shown."""
 MAX_REASON, MAX_RECIPE = 600, 20_000
@@ -68,11 +69,12 @@ def render_html(story: Story) -> str:
         metrics=_plot_metrics(facts),
         baseline_name=shorten(facts["baseline"]["name"], MAX_NAME),
         comparison=decided.comparison,
+        p_value="" if decided.comparison is None else write_p_value(decided.comparison.p_value),
         gain=_plot_gain(story),
         slices=_plot_slices(story),
         findings=[item for item in decided.slices if item.is_broken][:MAX_SHOWN_SLICES],
         matrix=None if errors.matrix is None else _shade(errors.matrix),
-        confusions=_pick(errors.confusions, MAX_SHOWN_CLASSES),
+        confusions=_pick(errors.confusions, MAX_SHOWN_PAIRS),
         classes=_pick(errors.classes, MAX_SHOWN_CLASSES),
         num_classes=0 if errors.classes is None else errors.classes.num_rows,
         reliability=errors.reliability,
