@@ -12,8 +12,6 @@ from tunesmith.report.story import Story, describe_lineage, describe_rows, descr
 if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
 
-HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-"""A model on the Hub, such as `org/name`; anything else is a path on some machine, which says nothing elsewhere."""
 MAX_SLICES = 60
 MAX_RECIPE = 20_000
 
@@ -60,7 +58,7 @@ def build_metadata(story: Story) -> ModelCardData:
     return ModelCardData(
         library_name="transformers",
         pipeline_tag=kind,
-        base_model=story.base if HUB_NAME.fullmatch(story.base) else None,
+        base_model=story.hub_base,
         tags=["tunesmith", kind],
         metrics=[*facts["metrics"]],
         model_name=str(story.version["model_name"]),

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 from tunesmith.evaluation.error_analysis import ErrorTables
 from tunesmith.evaluation.gate import Decision
 from tunesmith.store.ref import Facts, Ref
+
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class Story:
         report: The evaluate artifact.
         decision: The decide artifact.
         exported: The export artifact.
-        recipe: The recipe in canonical form.
+        base: The base model, as the recipe names it; empty where that is not known.
         recipe_text: The recipe's file.
         command: What runs it again; empty where that is not known.
         git_commit: The commit of the working directory, where it is in a git repository.
@@ -39,7 +43,7 @@ class Story:
     report: Ref
     decision: Ref
     exported: Ref
-    recipe: Mapping[str, Any]
+    base: str
     recipe_text: str
     command: str
     git_commit: str | None
@@ -53,9 +57,9 @@ class Story:
         return Decision.model_validate(self.decision.facts)
 
     @property
-    def base(self) -> str:
-        """The base model, as the recipe names it."""
-        return str(self.recipe.get("model", {}).get("base", ""))
+    def hub_base(self) -> str | None:
+        """The base model's name on the Hub, such as `org/name`; None of any other, which says nothing elsewhere."""
+        return self.base if HUB_NAME.fullmatch(self.base) else None
 
     @property
     def stages(self) -> tuple[Ref, ...]:
@@ -88,7 +92,7 @@ def describe_training(story: Story) -> list[tuple[str, str]]:
         "last train loss": ("train_loss", ".4f"),
         "validation loss": ("validation_loss", ".4f"),
     }
-    found = [("base model", story.base)] if story.base else []
+    found = [("base model", story.hub_base or PurePath(story.base).name)] if story.base else []
     return found + [
         (name, f"{facts[key]:{form}}") for name, (key, form) in wanted.items() if facts.get(key) is not None
     ]

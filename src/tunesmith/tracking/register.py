@@ -235,7 +235,7 @@ class _Sources:
             report=self.report,
             decision=self.decision,
             exported=self.exported,
-            recipe=self.record.recipe,
+            base=self.record.base,
             recipe_text=self.record.recipe_text,
             command=self.record.command,
             git_commit=self.record.git_commit,

@@ -41,8 +41,10 @@ def test_the_card_has_its_sections(card):
 
 
 def test_a_base_model_on_this_machine_is_not_called_one_of_the_hub(tmp_path):
-    card = ModelCard(render_card(tell_story(tmp_path, recipe={"model": {"base": "models/tiny/one"}})))
+    card = ModelCard(render_card(tell_story(tmp_path, base="/home/me/models/tiny")))
     assert card.data.base_model is None
+    assert "| base model | tiny |" in card.text
+    assert "/home/me" not in card.text
 
 
 def test_yaml_and_fences_in_a_recipe_or_a_name_do_not_break_the_card(tmp_path):
