@@ -93,7 +93,16 @@ def finetune(recipe: str, overrides: tuple[str, ...] = ()) -> RunSummary:
                 wanted.store,
             )
             version = register(
-                candidate, report, decision, exported, rows, record, wanted.registry, wanted.tracking, wanted.store
+                candidate,
+                report,
+                decision,
+                exported,
+                rows,
+                splits,
+                record,
+                wanted.registry,
+                wanted.tracking,
+                wanted.store,
             )
             if not version.facts["is_late"]:
                 break

@@ -94,7 +94,7 @@ class TrackedCandidate:
     def register(self, flow_run_id: str | None = None, *, decision: Ref | None = None) -> Ref:
         return register(
             self.candidate, self.report, decision or self.decide(), self.exported, self.snapshot,
-            self.record, self.registry, self.tracking, self.store, flow_run_id=flow_run_id,
+            self.splits, self.record, self.registry, self.tracking, self.store, flow_run_id=flow_run_id,
         )  # fmt: skip
 
 

@@ -172,7 +172,7 @@ def plan(recipe: Recipe, record: RecipeRecord) -> Plan:
     planner.add_behind(
         "register",
         lambda: derive_register(
-            candidate, report, decision, exported, snapshot, record, recipe.registry, recipe.tracking
+            candidate, report, decision, exported, snapshot, splits, record, recipe.registry, recipe.tracking
         ),
         decision,
     )

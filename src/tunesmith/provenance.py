@@ -23,6 +23,7 @@ def record_recipe(recipe: Recipe, path: Path, overrides: Sequence[str] = ()) -> 
         name=recipe.name,
         recipe=recipe.key_fields(),
         recipe_text=path.read_text(encoding="utf-8"),
+        base=recipe.model.base,
         command=shlex.join(["tunesmith", "run", str(path.absolute()), *(f"--set={change}" for change in overrides)]),
         git_commit=_find_commit(path.absolute().parent),
     )

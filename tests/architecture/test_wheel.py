@@ -18,6 +18,7 @@ NEEDED = {
     "tunesmith/deployments/recipes/movie_reviews/recipe.yaml",
     "tunesmith/deployments/recipes/movie_reviews/labels.py",
     "tunesmith/evaluation/metrics/accuracy/accuracy.py",
+    "tunesmith/report/templates/report.html",
 }
 
 

@@ -74,7 +74,7 @@ def render_summary(summary: RunSummary) -> str:
         *_slice_tables(summary),
         *_export_lines(summary),
         "\n".join([_version_line(summary), *(f"  {reason}" for reason in summary.reasons)]),
-        _pages(),
+        _pages(summary.report_uri),
     ]
     return "\n\n".join(sections)
 
@@ -155,10 +155,10 @@ def _version_line(summary: RunSummary) -> str:
     return f"{summary.verdict}: {summary.model_name} version {summary.version}{aliases} ({summary.model_uri})"
 
 
-def _pages() -> str:
-    """The commands that open the pages of MLflow and Prefect."""
+def _pages(report_uri: str | None) -> str:
+    """The report, and the commands that open the pages of MLflow and Prefect."""
     home = Home.locate(os.environ, Path.cwd())
-    lines = []
+    lines = [] if report_uri is None else [f"Report:        {report_uri}"]
     if not os.environ.get("MLFLOW_TRACKING_URI"):
         lines.append(f"MLflow page:   {_script('mlflow')} ui --backend-store-uri {shlex.quote(home.tracking_uri)}")
     if not os.environ.get("PREFECT_API_URL"):

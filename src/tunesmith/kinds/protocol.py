@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
+    from tunesmith.kinds.class_metrics import Classified
+
 Origins = Callable[[int], str]
 """Row number -> where the row came from, such as `reviews.csv:17`."""
 
@@ -157,6 +159,12 @@ class Kind(Protocol):
 
     def measure(self, predictions: pa.Table, labels: Sequence[str]) -> Measured:
         """A prediction table, ready for metrics in any draw of its rows."""
+
+    def classify(self, predictions: pa.Table, labels: Sequence[str]) -> Classified | None:
+        """The true and the predicted class of each row of a prediction table; None for a kind without labels."""
+
+    def compute_losses(self, predictions: pa.Table, labels: Sequence[str]) -> np.ndarray[Any, Any]:
+        """The loss of each row of a prediction table in nats, of many tokens their mean; shape (num_rows,)."""
 
     def compute_metrics(self, predictions: pa.Table, labels: Sequence[str], metric: LoadMetric) -> dict[str, float]:
         """Every metric of METRICS over a prediction table."""

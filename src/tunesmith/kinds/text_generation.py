@@ -168,6 +168,18 @@ def measure(predictions: pa.Table, labels: Sequence[str]) -> Predicted:
     return Predicted(*(predictions[name].to_numpy() for name in ("nll", "num_tokens", "num_correct")))
 
 
+def classify(predictions: pa.Table, labels: Sequence[str]) -> None:
+    """There are no classes."""
+    return None
+
+
+def compute_losses(predictions: pa.Table, labels: Sequence[str]) -> np.ndarray[Any, Any]:
+    """The mean loss of each block's tokens in nats; shape (num_blocks,)."""
+    num_tokens = np.maximum(predictions["num_tokens"].to_numpy(), 1)
+    losses: np.ndarray[Any, Any] = predictions["nll"].to_numpy() / num_tokens
+    return losses
+
+
 def compute_metrics(predictions: pa.Table, labels: Sequence[str], metric: LoadMetric) -> dict[str, float]:
     """Perplexity and token accuracy over all tokens, which weigh the same whatever their block, and that of blocks."""
     nll, num_tokens, num_correct = (predictions[name].to_pylist() for name in ("nll", "num_tokens", "num_correct"))

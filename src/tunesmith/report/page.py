@@ -51,6 +51,8 @@ def _decision(summary: RunSummary) -> str:
     lines += [f"- {escape_text(reason)}" for reason in summary.reasons]
     where = f"Model `{summary.model_uri}`, experiment `{summary.experiment}`, MLflow run `{summary.mlflow_run_id}`"
     lines += ["", where]
+    if summary.report_uri is not None:
+        lines += ["", f"[Report]({summary.report_uri}): errors, flips, slices and reliability, with pictures"]
     return "\n".join(lines)
 
 

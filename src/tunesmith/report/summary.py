@@ -143,6 +143,8 @@ class RunSummary(BaseModel):
     """Where MLflow serves the model from."""
     experiment: str
     """The MLflow experiment."""
+    report_uri: str | None
+    """Where the HTML report is; None of a version that was registered before there were any."""
     stages: tuple[StageSummary, ...]
     """The stages, in the order in which they ran."""
     seconds: float
@@ -211,6 +213,7 @@ def summarize_run(name: str, refs: Iterable[Ref]) -> RunSummary:
         mlflow_run_id=version["mlflow_run_id"],
         model_uri=version["model_uri"],
         experiment=version["experiment"],
+        report_uri=version.get("report_uri"),
         stages=tuple(_summarize_stage(ref) for ref in stages),
         seconds=sum(ref.seconds for ref in stages),
     )

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.report.profile_page import TABLES
+from tunesmith.report.report_files import CARD_FILE, ERRORS_FOLDER, REPORT_FILE
 from tunesmith.store.ref import Ref
 from tunesmith.store.sealed import MANIFEST
 from tunesmith.tracking.client import settle
+from tunesmith.tracking.config import TrackingConfig
 from tunesmith.tracking.lineage import ROWS_FILE, START_TAG, Training, describe_start
 from tunesmith.tracking.record import RecipeRecord
 
@@ -98,6 +100,22 @@ def log_profile(client: MlflowClient, run: Run, folder: Path) -> None:
     tables = [{"path": f"{folder.name}/{name}", "type": "table"} for name in TABLES]
     if run.data.tags.get(TABLES_TAG) != json.dumps(tables):
         settle(lambda: client.set_tag(run.info.run_id, TABLES_TAG, json.dumps(tables)))
+
+
+def log_report(client: MlflowClient, run: Run, folder: Path) -> None:
+    """Upload the report, the model card and the error tables."""
+    for name in (REPORT_FILE, CARD_FILE):
+        client.log_artifact(run.info.run_id, str(folder / name))
+    client.log_artifacts(run.info.run_id, str(folder / ERRORS_FOLDER), ERRORS_FOLDER)
+
+
+def find_report_uri(tracking: TrackingConfig, run: Run) -> str:
+    """Where a browser finds a run's report: on MLflow's page where there is a server, else among the run's files."""
+    if tracking.uri.startswith(("http://", "https://")):
+        page = f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}/artifacts/{REPORT_FILE}"
+        return f"{tracking.public_uri().rstrip('/')}/{page}"
+    folder = str(run.info.artifact_uri)
+    return f"{Path(folder).as_uri() if folder.startswith('/') else folder}/{REPORT_FILE}"
 
 
 def ensure_model_files(client: MlflowClient, run: Run, exported: Ref) -> None:

@@ -23,6 +23,8 @@ class RecipeRecord(BaseModel):
     """The whole recipe in canonical form, as JSON values."""
     recipe_text: str
     """The recipe's file, as it was read."""
+    base: str = ""
+    """The base model, as the recipe names it."""
     command: str = ""
     """What a person calls to run the recipe with these values."""
     git_commit: str | None = None

@@ -14,6 +14,8 @@ from tunesmith.evaluation.gate import Decision
 from tunesmith.report.curve import draw_loss_png, read_metric_rows
 from tunesmith.report.profile_page import FOLDER as PROFILE_FOLDER
 from tunesmith.report.profile_page import write_profile
+from tunesmith.report.report_files import analyze_decision, write_report
+from tunesmith.report.story import Story
 from tunesmith.store.derivation import Derivation, compose_ingredients
 from tunesmith.store.folder import FolderStore
 from tunesmith.store.ref import Facts, Ref
@@ -22,10 +24,12 @@ from tunesmith.tracking.client import exclusive, mlflow_client
 from tunesmith.tracking.config import RegistryConfig, TrackingConfig, registry_identity
 from tunesmith.tracking.contents import (
     ensure_model_files,
+    find_report_uri,
     log_dataset,
     log_decision,
     log_files,
     log_profile,
+    log_report,
     log_training,
 )
 from tunesmith.tracking.lineage import LINEAGE_TAG, START_TAG, Lineage, Training, describe_start
@@ -50,6 +54,7 @@ def derive_register(
     decision: Ref,
     exported: Ref,
     snapshot: Ref,
+    splits: Ref,
     record: RecipeRecord,
     registry: RegistryConfig,
     tracking: TrackingConfig,
@@ -65,13 +70,15 @@ def derive_register(
         decision: The decide artifact.
         exported: The export artifact.
         snapshot: The rows that it all came from.
+        splits: The split artifact, for the texts of test rows; in no key of its own, as that of the report holds it.
         record: The recipe. It is in no key: what of it shapes the model is in the keys of the artifacts.
         registry: The registered model.
         tracking: Where MLflow is.
         flow_run_id: The Prefect flow run that asks, for a tag of the run.
         store: Where earlier snapshots are, which the rows are compared with; in no key, as nothing is derived of it.
     """
-    sources = _Sources(candidate, report, decision, exported, snapshot, record, registry, tracking, flow_run_id, store)
+    refs = (candidate, report, decision, exported, snapshot, splits)
+    sources = _Sources(*refs, record, registry, tracking, flow_run_id, store)
     inputs = {
         "candidate": candidate.key,
         "report": report.key,
@@ -99,6 +106,7 @@ def register(
     decision: Ref,
     exported: Ref,
     snapshot: Ref,
+    splits: Ref,
     record: RecipeRecord,
     registry: RegistryConfig,
     tracking: TrackingConfig,
@@ -122,6 +130,7 @@ def register(
             decision,
             exported,
             snapshot,
+            splits,
             record,
             registry,
             tracking,
@@ -140,6 +149,7 @@ class _Sources:
     decision: Ref
     exported: Ref
     snapshot: Ref
+    splits: Ref
     record: RecipeRecord
     registry: RegistryConfig
     tracking: TrackingConfig
@@ -165,7 +175,7 @@ class _Sources:
             ensure_model_files(client, run, self.exported)
             log_training(client, run, self.candidate)
             with exclusive(self.tracking):
-                version = self._register(client, run)
+                version = self._register(client, run, folder)
             if run.info.status != "FINISHED":
                 client.set_terminated(run.info.run_id)
         facts = {**self._facts(version, run), "drift_warnings": [*warnings]}
@@ -205,13 +215,36 @@ class _Sources:
                 final[f"training/{name}"] = self.candidate.facts[name]
         log_final_metrics(client, run, final, int(self.candidate.facts.get("num_steps", 0)))
 
-    def _register(self, client: MlflowClient, run: Run) -> RegisteredVersion:
+    def _register(self, client: MlflowClient, run: Run, folder: Path) -> RegisteredVersion:
         version = ensure_version(client, self.registry, self.candidate.key, run, self._version_tags())
         if self.is_settled:
             return finish_promotion(client, self.registry, version)
+        # Before it is promoted: once it is, its decision is settled, and the report of the last one that judged stays.
+        self._tell(client, run, version, folder)
         if self.decision.facts["verdict"] == "PROMOTE":
             version = promote(client, self.registry, version, self.decision.facts, self.decision.key)
         return version
+
+    def _tell(self, client: MlflowClient, run: Run, version: RegisteredVersion, folder: Path) -> None:
+        """Write the report and the model card, which name the version, and the error tables; all go to the run, too."""
+        story = Story(
+            name=self.record.name,
+            snapshot=self.snapshot,
+            splits=self.splits,
+            candidate=self.candidate,
+            report=self.report,
+            decision=self.decision,
+            exported=self.exported,
+            base=self.record.base,
+            recipe_text=self.record.recipe_text,
+            command=self.record.command,
+            git_commit=self.record.git_commit,
+            version=self._facts(version, run),
+            metric_rows=read_metric_rows(self.candidate.folder / "metrics.jsonl"),
+            errors=analyze_decision(self.decision, self.splits),
+        )
+        write_report(folder, story)
+        log_report(client, run, folder)
 
     def _version_tags(self) -> dict[str, str]:
         report, primary = self.report.facts, self.report.facts["primary_metric"]
@@ -256,4 +289,5 @@ class _Sources:
             "model_uri": version.uri,
             "experiment": self.tracking.experiment,
             "experiment_id": run.info.experiment_id,
+            "report_uri": find_report_uri(self.tracking, run),
         }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -24,8 +25,8 @@ from tunesmith.tracking.config import TrackingConfig
 from tunesmith.tracking.contents import describe_environment
 
 WRITES = (
-    "create_experiment", "create_run", "update_run", "log_batch", "log_inputs", "log_artifacts", "set_tag",
-    "create_registered_model", "create_model_version", "set_model_version_tag", "set_registered_model_alias",
+    "create_experiment", "create_run", "update_run", "log_batch", "log_inputs", "log_artifact", "log_artifacts",
+    "set_tag", "create_registered_model", "create_model_version", "set_model_version_tag", "set_registered_model_alias",
     "set_registered_model_tag", "set_terminated",
 )  # fmt: skip
 
@@ -86,8 +87,17 @@ def look(home: Path) -> dict[str, object]:
             "aliases": connection.execute("SELECT alias, version FROM registered_model_aliases").fetchall(),
             "history": [json.loads(row[0]) for row in connection.execute("SELECT value FROM registered_model_tags")],
             "rows": connection.execute(rows).fetchone()[0],
+            "told": find_told(home),
             "files": sum(path.is_file() for path in home.glob("mlartifacts/*/artifacts/model/**/*")),
         }
+
+
+def find_told(home: Path) -> list[str]:
+    """The files of the report in the run that are not empty, and the verdict that it names."""
+    (run,) = home.glob("mlartifacts/*/artifacts")
+    names = [run / "report.html", run / "README.md", *sorted((run / "errors").iterdir())]
+    verdict = re.search("<title>(.*)</title>", names[0].read_text())
+    return [*(path.name for path in names if path.stat().st_size), verdict[1] if verdict else ""]
 
 
 if __name__ == "__main__":

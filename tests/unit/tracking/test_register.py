@@ -11,16 +11,26 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import pytest
+from huggingface_hub import ModelCard
 
 from tracked_candidate import DIGEST, ROWS
 from tunesmith.errors import TunesmithError
 from tunesmith.tracking.client import mlflow_client
 from tunesmith.tracking.config import TrackingConfig
+from tunesmith.tracking.contents import find_report_uri
 from tunesmith.tracking.register import derive_register
 from tunesmith.tracking.registry import find_champion, find_version, list_models, resolve_model
 
+TOLD = [
+    "report.html", "README.md", "classes.csv", "confusions.csv", "errors.json", "flips.csv", "highest_losses.csv",
+    "sentiment version 1: PROMOTE",
+]  # fmt: skip
+"""What the run of a first candidate has of the report."""
 TESTS = Path(__file__).parents[2]
 
 
@@ -73,7 +83,38 @@ def test_the_run_holds_parameters_metrics_dataset_files_and_the_model(candidates
     assert json.loads(dataset.dataset.source)["sha256"] == DIGEST
     with mlflow_client(tracking) as client:
         names = {entry.path for entry in client.list_artifacts(run.info.run_id)}
-    assert names >= {"recipe.yaml", "environment.json", "decision", "loss.png", "model"}
+    assert names >= {
+        "recipe.yaml", "environment.json", "decision", "loss.png", "model", "report.html", "README.md", "errors",
+    }  # fmt: skip
+
+
+def test_the_report_is_where_its_address_says_and_shows_the_flips_against_the_champion(candidates, tracking):
+    candidates.make("first", 0.7).register()
+    ref = candidates.make("better", 0.9).register()
+    page = Path(url2pathname(urlsplit(ref.facts["report_uri"]).path)).read_text()
+    assert page == (ref.folder / "report.html").read_text()
+    assert "sentiment version 2" in page
+    assert "20 rows fixed, 0 broken" in page
+    assert "<bdi>text 70</bdi>" in page
+    assert ModelCard((ref.folder / "README.md").read_text()).data.pipeline_tag == "text-classification"
+
+
+def test_a_champion_that_is_judged_again_keeps_the_report_that_made_it_one(candidates, tracking):
+    first = candidates.make("first", 0.8)
+    ref = first.register()
+    page = (ref.folder / "report.html").read_text()
+    shutil.rmtree(ref.folder)
+    again = first.register()
+    assert not again.is_cached
+    assert first.decide().facts["verdict"] == "HOLD"
+    assert Path(url2pathname(urlsplit(again.facts["report_uri"]).path)).read_text() == page
+
+
+def test_on_a_server_the_report_is_on_its_page_of_the_run():
+    run = SimpleNamespace(info=SimpleNamespace(run_id="r", experiment_id="1", artifact_uri="mlflow-artifacts:/1/r"))
+    uri = find_report_uri(TrackingConfig(uri="http://me:secret@host:5000/", experiment="e"), run)
+    assert uri.endswith("host:5000/#/experiments/1/runs/r/artifacts/report.html")
+    assert "secret" not in uri
 
 
 def test_artifacts_lie_beside_the_database_and_not_in_the_working_directory(
@@ -230,7 +271,15 @@ def test_a_server_that_is_away_is_an_error_and_never_a_second_registration(candi
     away = TrackingConfig(uri=f"http://127.0.0.1:{unused_port}", experiment="sentiment")
     decision, ref = first.decide(), first.register()
     derivation = derive_register(
-        first.candidate, first.report, decision, first.exported, first.snapshot, first.record, first.registry, away
+        first.candidate,
+        first.report,
+        decision,
+        first.exported,
+        first.snapshot,
+        first.splits,
+        first.record,
+        first.registry,
+        away,
     )
     start = time.perf_counter()
     with pytest.raises(TunesmithError, match=rf"127\.0\.0\.1:{unused_port} cannot be reached") as caught:
@@ -248,7 +297,7 @@ def test_a_password_in_the_uri_is_in_no_key_and_no_message(candidates, unused_po
         first.decide()
     assert "secret" not in str(caught.value)
     ref = first.snapshot
-    derivation = derive_register(ref, ref, decision, ref, ref, first.record, first.registry, secret)
+    derivation = derive_register(ref, ref, decision, ref, ref, ref, first.record, first.registry, secret)
     assert "secret" not in json.dumps(derivation.ingredients)
 
 
@@ -265,7 +314,9 @@ def test_killed_anywhere_and_started_again_ends_with_one_run_and_one_version(
     assert len(outcomes) > 14 / stride
     rows = sum(len(row["metrics"]) for row in ROWS)
     for outcome in outcomes:
-        expected = {"runs": ["FINISHED"], "versions": [1], "aliases": [["champion", 1]], "rows": rows, "files": 2}
+        expected = {
+            "runs": ["FINISHED"], "versions": [1], "aliases": [["champion", 1]], "rows": rows, "files": 2, "told": TOLD,
+        }  # fmt: skip
         assert {name: outcome[name] for name in expected} == expected, outcome
         (change,) = outcome["history"]
         assert (change["version"], change["before"], change["is_done"]) == (1, None, True), outcome
