@@ -45,6 +45,13 @@ FACTS: dict[str, dict[str, Any]] = {
         "primary_metric": "f1_macro",
         "greater_is_better": True,
         "num_examples": 9,
+        "calibration": {
+            "temperature": 1.5,
+            "num_validation_examples": 8,
+            "is_applied": True,
+            "before": {"bins": [], "expected_calibration_error": 0.12},
+            "after": {"bins": [], "expected_calibration_error": 0.03},
+        },
         "slices": [
             {
                 "name": "genre: drama",

@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Self, get_args
+from typing import Annotated, Any, Self, cast, get_args
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -23,6 +23,7 @@ from tunesmith.export.config import ExportConfig
 from tunesmith.features.encode import TokenizeConfig
 from tunesmith.home import Home
 from tunesmith.kinds import Examples
+from tunesmith.kinds.protocol import Kind
 from tunesmith.modeling.base import ModelConfig
 from tunesmith.recipe_file import MAX_FILE_BYTES, apply_override, read_recipe_text
 from tunesmith.recipe_judging import find_judging_conflicts
@@ -128,7 +129,7 @@ def find_conflicts(recipe: object) -> list[tuple[Place, str]]:
         return [*_find_fsdp_conflict(recipe), *find_streaming_conflicts(recipe, needs_labels=False)]
     module = import_module(examples.__module__)
     return [
-        *find_judging_conflicts(recipe, list(module.METRICS), joins_rows=module.JOINS_ROWS),
+        *find_judging_conflicts(recipe, cast(Kind, module)),
         *_find_overflow_conflict(section_of(recipe, "tokenize"), kind, cuts_texts=module.CUTS_TEXTS),
         *_find_fsdp_conflict(recipe),
         *_find_batching_conflict(section_of(recipe, "train"), kind, has_padding=module.CUTS_TEXTS),

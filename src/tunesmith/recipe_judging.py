@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from tunesmith.evaluation.limits import CALIBRATION
+from tunesmith.kinds.protocol import Kind
 from tunesmith.recipe_schema import find_nearest
 from tunesmith.recipe_streaming import Conflict, section_of
 
 
-def find_judging_conflicts(recipe: object, metrics: Sequence[str], *, joins_rows: bool) -> Iterable[Conflict]:
+def find_judging_conflicts(recipe: object, module: Kind) -> Iterable[Conflict]:
     """What a recipe asks of the judgement that the kind of task cannot give, or that has no effect.
 
     Args:
         recipe: What the recipe says, as JSON values; what has another form than a recipe has is no conflict.
-        metrics: The metrics of the kind.
-        joins_rows: Whether an example of the kind holds several rows.
+        module: The kind of task.
 
     Returns:
         The place to change and what to do, for each conflict.
     """
+    metrics = list(module.METRICS)
     kind = section_of(recipe, "examples").get("kind")
     evaluate, gate = section_of(recipe, "evaluate"), section_of(recipe, "gate")
     primary_metric = evaluate.get("primary_metric")
@@ -32,9 +33,13 @@ def find_judging_conflicts(recipe: object, metrics: Sequence[str], *, joins_rows
         hint = "" if nearest is None else f"; did you mean {nearest!r}?"
         text = f"{primary_metric} is no metric of {kind}; there are {', '.join(metrics)}{hint}"
         yield ("evaluate", "primary_metric"), text
-    if joins_rows and evaluate.get("slices"):
+    if evaluate.get("calibrate") is True and not module.HAS_TEMPERATURE:
+        yield ("evaluate", "calibrate"), f"has no effect on {kind}, which predicts no classes; remove it"
+    elif evaluate.get("calibrate") is True and section_of(recipe, "split").get("validation_fraction") == 0:
+        yield ("evaluate", "calibrate"), "fits its temperature on the validation split; give that a fraction above 0"
+    if module.JOINS_ROWS and evaluate.get("slices"):
         yield ("evaluate", "slices"), f"has no effect on {kind}, whose examples hold several rows; remove it"
-    if joins_rows and evaluate.get("metrics"):
+    if module.JOINS_ROWS and evaluate.get("metrics"):
         yield ("evaluate", "metrics"), f"has no effect on {kind}, which has no labels to compare with; remove it"
     for name in sorted(own & {*metrics}):
         yield ("evaluate", "metrics"), f"{kind} has a metric {name} already; give yours another name"

@@ -109,11 +109,14 @@ def _data_sections(summary: RunSummary) -> list[str]:
 
 
 def _training_lines(summary: RunSummary) -> str:
+    from tunesmith.report.calibration import describe_calibration
     from tunesmith.report.summary import describe_merging, describe_start, describe_steps
 
     speed = f"{summary.examples_per_second:,.0f} examples a second"
     how = ", ".join(filter(None, [describe_steps(summary), describe_start(summary), speed]))
-    return "\n".join(filter(None, [f"trained {how}", describe_merging(summary)]))
+    return "\n".join(
+        filter(None, [f"trained {how}", describe_merging(summary), describe_calibration(summary.calibration)])
+    )
 
 
 def _metric_rows(summary: RunSummary) -> list[list[str]]:

@@ -175,7 +175,11 @@ class _Deciding:
         else:
             predicted = predict_with(champion, self.rows, self.store, self.tracking)
             kind = find_kind(self.rows.examples)
-            pq.write_table(read_predictions(predicted, kind, case.labels), folder / THEIRS)
+            theirs = read_predictions(predicted, kind, case.labels)
+            temperature = None if champion.lineage is None else champion.lineage.temperature
+            if temperature is not None:
+                theirs = kind.scale(theirs, case.labels, temperature)
+            pq.write_table(theirs, folder / THEIRS)
         return case
 
     def _look_at(self, champion: RegisteredVersion) -> Champion:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from pydantic import Field, field_validator
 
 from tunesmith.errors import DataError, TunesmithError, UserError
+from tunesmith.evaluation.calibrate import CalibrationReport, calibrate
 from tunesmith.evaluation.intervals import compute_intervals, compute_values
 from tunesmith.evaluation.metric import load_metric, metric_module
 from tunesmith.evaluation.own_metrics import OwnMetric, compute_own_intervals, compute_own_metrics, digest_metrics
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
     import torch
 
 LIBRARIES = ("torch", "transformers", "evaluate", "numpy", "scikit-learn", "scipy")
+NOTHING_TO_CALIBRATE_ON = (
+    "evaluate.calibrate: the validation split has no rows to fit the temperature on. Make split.validation_fraction "
+    "larger, or remove it."
+)
 CANDIDATE, BASELINE, SLICES = "predictions.parquet", "baseline.parquet", "slices.parquet"
 
 
@@ -41,6 +46,9 @@ class EvaluateConfig(Section):
 
     primary_metric: str | None = None
     """The metric that the decision rests on, one of the kind's; by default the kind's own choice."""
+    calibrate: bool = False
+    """Whether the logits are divided by a temperature that is fitted on the validation split, so that a probability of
+    0.8 is right 8 times of 10; the temperature goes with the model wherever it is served."""
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 64
     """Examples in a forward pass. In the key: padding moves the last bits of the logits."""
     slices: tuple[SliceOptions, ...] = ()
@@ -209,6 +217,9 @@ def _evaluate(
         candidate.key, lambda: load_trained(candidate.folder, base, examples, labels), "the candidate"
     )
     predictions = read_predictions(predicted, judge.kind, labels)
+    calibration = _calibrate(judge, predictions, config, candidate, base)
+    if calibration is not None and calibration.applied_temperature is not None:
+        predictions = judge.kind.scale(predictions, labels, calibration.applied_temperature)
     pq.write_table(predictions, folder / CANDIDATE)
     measured = judge.measure(predictions, "the candidate")
     own = [name for name in measured["metrics"] if name not in judge.kind.METRICS]
@@ -221,10 +232,31 @@ def _evaluate(
         "headline_metrics": [*dict.fromkeys([primary_metric, *judge.kind.HEADLINE_METRICS, *own])],
         "labels": [*labels],
         "slices": _measure_slices(judge, predictions, slices, folder),
+        "calibration": None if calibration is None else calibration.model_dump(mode="json"),
         "num_examples": predictions.num_rows,
     }
     (folder / "metrics.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
     return facts
+
+
+def _calibrate(
+    judge: _Judge, predictions: pa.Table, config: EvaluateConfig, candidate: Ref, base: Path
+) -> CalibrationReport | None:
+    """The calibration of the candidate; None for a kind that has no temperature."""
+    from tunesmith.modeling.load import load_trained
+
+    if not judge.kind.HAS_TEMPERATURE:
+        return None
+    validation = None
+    if judge.features.facts["num_examples"].get("validation"):
+        judging = replace(judge, rows=replace(judge.rows, split="validation"))
+        predicted = judging.predict(
+            candidate.key, lambda: load_trained(candidate.folder, base, judge.rows.examples, judge.labels), "validation"
+        )
+        validation = read_predictions(predicted, judge.kind, judge.labels)
+    elif config.calibrate:
+        raise DataError(NOTHING_TO_CALIBRATE_ON)
+    return calibrate(judge.kind, predictions, validation, judge.labels, is_applied=config.calibrate)
 
 
 def _measure_slices(judge: _Judge, predictions: pa.Table, slices: Ref, folder: Path) -> list[dict[str, Any]]:

@@ -28,6 +28,8 @@ class ServedModel(BaseModel):
     """What became of a longer row in training, and becomes of it in predicting."""
     stride: int = 0
     """Tokens that two windows of one text share."""
+    temperature: float | None = None
+    """What logits are divided by before they become probabilities; None where they are taken as they are."""
     candidate: str
     """The key of the train artifact that the weights come from."""
 

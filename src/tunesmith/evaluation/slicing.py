@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tunesmith.data.chunked import ChunkedRows
-from tunesmith.evaluation.evaluate import SLICES, EvaluateConfig
+from tunesmith.errors import DataError
+from tunesmith.evaluation.evaluate import NOTHING_TO_CALIBRATE_ON, SLICES, EvaluateConfig
 from tunesmith.evaluation.gate import check_floors
 from tunesmith.evaluation.gate_config import GateConfig
 from tunesmith.evaluation.own_metrics import check_metrics
@@ -27,10 +28,12 @@ def derive_slices(splits: Ref, evaluate: EvaluateConfig) -> Derivation:
         evaluate: Names the slices. Its metrics are looked at, too, which are needed only after the training.
 
     Raises:
-        DataError: A function for a slice or a metric cannot be used.
+        DataError: A function for a slice or a metric cannot be used; there is nothing to calibrate on.
     """
     slices = evaluate.slices
     check_metrics(evaluate.metrics)
+    if evaluate.calibrate and splits.facts.get("num_rows", {}).get("validation") == 0:
+        raise DataError(NOTHING_TO_CALIBRATE_ON)
     return Derivation(
         kind="slice",
         ingredients=compose_ingredients(

@@ -147,7 +147,7 @@ def _write(
 
     kind = find_kind(served.examples)
     model = build_model(place, served.examples, served.labels, None, seed=0)
-    test = ParitySet(features, kind, served.labels, model.config.pad_token_id)
+    test = ParitySet(features, kind, served.labels, model.config.pad_token_id, served.temperature)
     reference = compute_reference(model, test)
     measuring = Measuring(test, reference, reference.predictions, metric, config, torch.get_num_threads())
     if format == SAFETENSORS:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from tunesmith.evaluation.calibrate import find_temperature
 from tunesmith.evaluation.evaluate import CANDIDATE
 from tunesmith.evaluation.served import ServedModel
 from tunesmith.export.clean_process import PlainModel
@@ -103,14 +104,16 @@ def _export(
     from tunesmith.modeling.load import load_trained, merge
 
     kind, labels = find_kind(examples), tuple(features.facts["labels"])
-    test = ParitySet(read_split(features.folder, "test"), kind, labels, features.facts["pad_token_id"])
+    temperature = find_temperature(report.facts)
+    test = ParitySet(read_split(features.folder, "test"), kind, labels, features.facts["pad_token_id"], temperature)
     base = find_base(model).folder
     trained = load_trained(candidate.folder, base, examples, labels)
     reference = compute_reference(trained, test)  # before merging, which changes the model in place
     judged = pq.read_table(report.folder / CANDIDATE)
     threads = torch.get_num_threads()
     measuring = Measuring(test, reference, judged, report.facts["primary_metric"], config, threads)
-    merged, tokenizer, served = merge(trained), features.folder / "tokenizer", _describe(candidate, features, examples)
+    merged, tokenizer = merge(trained), features.folder / "tokenizer"
+    served = _describe(candidate, features, report, examples)
     save_model(merged, tokenizer, served, folder / MODEL)
     found = {SAFETENSORS: measuring.measure(SAFETENSORS, PlainModel("transformers", folder / MODEL, kind.AUTO_CLASS))}
     require(SAFETENSORS, found[SAFETENSORS])
@@ -127,13 +130,14 @@ def _export(
     return {**facts, "merging": merging.model_dump()}
 
 
-def _describe(candidate: Ref, features: Ref, examples: Examples) -> ServedModel:
+def _describe(candidate: Ref, features: Ref, report: Ref, examples: Examples) -> ServedModel:
     return ServedModel(
         examples=examples,
         labels=tuple(features.facts["labels"]),
         max_length=features.facts["max_length"],
         on_overflow=features.facts["on_overflow"],
         stride=features.facts["stride"],
+        temperature=find_temperature(report.facts),
         candidate=candidate.key,
     )
 

@@ -40,12 +40,14 @@ class ParitySet:
         kind: The kind of task.
         labels: The label set in id order.
         pad_token_id: What shorter examples are filled up with; masked.
+        temperature: What the judged model's logits were divided by, if anything.
     """
 
     features: pa.Table
     kind: Kind
     labels: tuple[str, ...]
     pad_token_id: int
+    temperature: float | None = None
 
     @cached_property
     def _rows(self) -> Features:
@@ -68,7 +70,8 @@ class ParitySet:
 
     def tabulate(self, parts: list[dict[str, Array]], plan: Sequence[Array]) -> pa.Table:
         """The prediction table of what the kind keeps of each batch's logits."""
-        return self.kind.prediction_table(restore_order(parts, np.concatenate(plan)), self.features, self.labels)
+        found = self.kind.prediction_table(restore_order(parts, np.concatenate(plan)), self.features, self.labels)
+        return found if self.temperature is None else self.kind.scale(found, self.labels, self.temperature)
 
     def summarize(self, logits: Array, batch: Batch) -> dict[str, Array]:
         """What the kind keeps of a batch's logits."""

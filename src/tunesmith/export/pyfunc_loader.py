@@ -90,6 +90,7 @@ class Classifier:
         np.add.at(sums, owners, logits.astype(np.float64))
         counts = np.bincount(owners, minlength=num_rows)
         means = (sums / np.maximum(counts, 1)[:, None]).astype(np.float32).astype(np.float64)
+        means = (means.astype(np.float32) / np.float32(self.served.get("temperature") or 1.0)).astype(np.float64)
         probabilities = np.exp(means - means.max(axis=1, keepdims=True))
         probabilities /= probabilities.sum(axis=1, keepdims=True)
         probabilities[counts == 0] = np.nan

@@ -75,17 +75,17 @@ def load_served(place: Path, served: ServedModel, precision: Precision) -> Loade
     from tunesmith.modeling.onnx_model import ONNX_FILE, load_onnx
     from tunesmith.modeling.tokenizer import make_encoder
 
-    tokenizer = load_tokenizer(place)
+    tokenizer, temperature = load_tokenizer(place), served.temperature or 1.0
     if (place / ONNX_FILE).is_file():
         if precision != "fp32":
             raise CallError(f"{place}: the precision of an ONNX file is in it; leave out --precision {precision}")
-        return LoadedModel(load_onnx(place), tokenizer, make_encoder(tokenizer), "cpu")
+        return LoadedModel(load_onnx(place), tokenizer, make_encoder(tokenizer), "cpu", temperature)
     # Nothing is at random here: an exported folder holds every weight, so the seed is without effect.
     model, device = build_model(place, served.examples, served.labels, None, seed=0).eval(), find_device()
     model.to(device)
     if precision == "bf16":
         model.forward = _autocast(model.forward, device)
-    return LoadedModel(model, tokenizer, make_encoder(tokenizer), device)
+    return LoadedModel(model, tokenizer, make_encoder(tokenizer), device, temperature)
 
 
 def _autocast(forward: Callable[..., Any], device: torch.device) -> Callable[..., Any]:

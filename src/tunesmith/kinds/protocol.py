@@ -87,12 +87,14 @@ class LoadedModel:
         tokenizer: Its tokenizer, to write text.
         encoder: The same, to read text.
         device: Where the model is.
+        temperature: What logits are divided by before they become probabilities.
     """
 
     model: AnyModel
     tokenizer: PreTrainedTokenizerBase
     encoder: Encoder
     device: torch.device | str
+    temperature: float = 1.0
 
 
 class Kind(Protocol):
@@ -112,6 +114,8 @@ class Kind(Protocol):
     """Those that a person sees at once."""
     CUTS_TEXTS: bool
     """Whether a text that is longer than an example may be has to be cut: what `tokenize.on_overflow` is about."""
+    HAS_TEMPERATURE: bool
+    """Whether its predictions have probabilities that a temperature can calibrate."""
     JOINS_ROWS: bool
     """Whether an example holds several rows; its `row_id` then is `<row>+<token>`, where it begins."""
 
@@ -159,6 +163,15 @@ class Kind(Protocol):
 
     def measure(self, predictions: pa.Table, labels: Sequence[str]) -> Measured:
         """A prediction table, ready for metrics in any draw of its rows."""
+
+    def fit_temperature(self, predictions: pa.Table, labels: Sequence[str]) -> float | None:
+        """The temperature that calibrates a model, of what it predicts for rows that neither train nor test.
+
+        None for a kind whose predictions have no probability that somebody acts on.
+        """
+
+    def scale(self, predictions: pa.Table, labels: Sequence[str], temperature: float) -> pa.Table:
+        """A prediction table with its logits divided by a temperature; for a kind that has one."""
 
     def classify(self, predictions: pa.Table, labels: Sequence[str]) -> Classified | None:
         """The true and the predicted class of each row of a prediction table; None for a kind without labels."""

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from pydantic import field_validator
 
 from tunesmith.errors import DataError
-from tunesmith.kinds import class_metrics
+from tunesmith.kinds import calibration, class_metrics
 from tunesmith.kinds.checks import check_columns, check_no_nulls, check_not_empty, check_text, count_rows, row_number
 from tunesmith.kinds.class_metrics import Classified, compute_by_modules, softmax
 from tunesmith.kinds.encoder import Encoder
@@ -40,6 +40,7 @@ PRIMARY_METRIC = "accuracy"
 METRICS, METRIC_MODULES = class_metrics.METRICS, class_metrics.MODULES
 HEADLINE_METRICS = ("accuracy", "f1_macro", "matthews_correlation", "roc_auc", "log_loss", "expected_calibration_error")
 CUTS_TEXTS = True
+HAS_TEMPERATURE = True
 JOINS_ROWS = False
 
 
@@ -202,6 +203,16 @@ def measure(predictions: pa.Table, labels: Sequence[str]) -> Classified:
     )
 
 
+def fit_temperature(predictions: pa.Table, labels: Sequence[str]) -> float:
+    """The temperature with the least log loss on some predictions."""
+    return calibration.fit_temperature(_read_logits(predictions, labels), measure(predictions, labels).labels)
+
+
+def scale(predictions: pa.Table, labels: Sequence[str], temperature: float) -> pa.Table:
+    """The table with its logits divided by a temperature: other probabilities of the same labels."""
+    return _with_logits(predictions, _read_logits(predictions, labels) / np.float32(temperature), labels)
+
+
 def classify(predictions: pa.Table, labels: Sequence[str]) -> Classified:
     """What `measure` gives: the metrics are those of the classes."""
     return measure(predictions, labels)
@@ -277,7 +288,7 @@ def predict(
         with torch.inference_mode():
             logits[numbers] = loaded.model(**tensors).logits.float().cpu().numpy()
     firsts = np.flatnonzero(tokens.windows == 0)
-    found = pa.table(_predictions(_average(logits, firsts), labels))
+    found = pa.table(_predictions(_average(logits, firsts) / np.float32(loaded.temperature), labels))
     places = pc.index_in(pa.array(np.arange(rows.num_rows)), value_set=pa.array(tokens.texts[firsts]))
     return found.take(places)
 
@@ -318,6 +329,13 @@ def _predictions(logits: np.ndarray[Any, Any], labels: Sequence[str]) -> dict[st
 def _read_logits(predictions: pa.Table, labels: Sequence[str]) -> np.ndarray[Any, Any]:
     flat: np.ndarray[Any, Any] = pc.list_flatten(predictions["logits"]).to_numpy()
     return flat.reshape(predictions.num_rows, len(labels))
+
+
+def _with_logits(predictions: pa.Table, logits: np.ndarray[Any, Any], labels: Sequence[str]) -> pa.Table:
+    columns = {**_predictions(logits, labels), "logits": _as_lists(logits)}
+    for name, values in columns.items():
+        predictions = predictions.set_column(predictions.column_names.index(name), name, values)
+    return predictions
 
 
 def _as_lists(logits: np.ndarray[Any, Any]) -> pa.Array:

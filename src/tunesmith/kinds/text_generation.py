@@ -31,6 +31,7 @@ METRICS = token_metrics.METRICS
 METRIC_MODULES = tuple(METRICS)
 HEADLINE_METRICS = ("perplexity", "token_accuracy")
 CUTS_TEXTS = False
+HAS_TEMPERATURE = False
 JOINS_ROWS = True
 NO_LIMIT = Limit(max_length=None)
 IGNORED = -100
@@ -166,6 +167,15 @@ def reorder_labels(predictions: pa.Table, own: Sequence[str], labels: Sequence[s
 def measure(predictions: pa.Table, labels: Sequence[str]) -> Predicted:
     """What each block was foretold like, ready for metrics in any draw of blocks."""
     return Predicted(*(predictions[name].to_numpy() for name in ("nll", "num_tokens", "num_correct")))
+
+
+def fit_temperature(predictions: pa.Table, labels: Sequence[str]) -> None:
+    """None: nobody acts on the probability of a block."""
+
+
+def scale(predictions: pa.Table, labels: Sequence[str], temperature: float) -> pa.Table:
+    """The same table: there is no temperature of this kind."""
+    return predictions
 
 
 def classify(predictions: pa.Table, labels: Sequence[str]) -> None:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from tunesmith.evaluation.error_analysis import BROKEN, FIXED, MAX_TEXT, Matrix, shorten
 from tunesmith.evaluation.gate import write_p_value
 from tunesmith.export.formats import FormatReport
+from tunesmith.report.calibration import describe_calibration
 from tunesmith.report.curve import draw_loss_svg
 from tunesmith.report.formats import describe_format
 from tunesmith.report.story import MIN_SUPPORT, Story, describe_lineage, describe_rows, describe_training, find_limits
@@ -78,6 +79,7 @@ def render_html(story: Story) -> str:
         classes=_pick(errors.classes, MAX_SHOWN_CLASSES),
         num_classes=0 if errors.classes is None else errors.classes.num_rows,
         reliability=errors.reliability,
+        temperature=describe_calibration(story.report.facts.get("calibration")),
         flips=flips,
         losses=_pick(errors.losses, MAX_SHOWN_ROWS),
         loss_curve=base64.b64encode(losses.encode()).decode(),

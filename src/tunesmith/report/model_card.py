@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from tunesmith.report.calibration import describe_calibration
 from tunesmith.report.markdown import escape_text, render_table
 from tunesmith.report.story import Story, describe_lineage, describe_rows, describe_training, find_limits
 
@@ -107,6 +108,9 @@ def _calibration(story: Story) -> str:
         for item in found.bins
     ]
     text = f"Expected calibration error {found.expected_calibration_error:.4f}."
+    temperature = describe_calibration(story.report.facts.get("calibration"))
+    if temperature is not None:
+        text += f" Calibration: {temperature}."
     return f"## Calibration\n\n{text}\n\n{render_table(('confidence', 'examples', 'mean', 'accuracy'), rows)}"
 
 

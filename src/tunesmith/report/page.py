@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from tunesmith.report.calibration import describe_calibration
 from tunesmith.report.formats import describe_format
 from tunesmith.report.markdown import escape_text, render_picture, render_table
 from tunesmith.report.profile_page import ProfilePage
@@ -67,6 +68,9 @@ def _metrics(summary: RunSummary) -> str:
     direction = "greater" if summary.greater_is_better else "less"
     heading = f"## Metrics on {summary.num_test_examples:,} test examples"
     note = f"The decision rests on {summary.primary_metric}: {direction} is better."
+    calibration = describe_calibration(summary.calibration)
+    if calibration is not None:
+        note += f" Calibration: {calibration}."
     header = ("metric", "candidate", "95 % interval", f"baseline: {escape_text(summary.baseline_name)}", "difference")
     return f"{heading}\n\n{render_table(header, rows)}\n\n{note}"
 

@@ -123,6 +123,8 @@ class RunSummary(BaseModel):
     """The metric that the decision rests on."""
     greater_is_better: bool
     """The better direction of the primary metric."""
+    calibration: dict[str, Any] | None
+    """How sure the candidate is, and how often it is right; None for a kind without probabilities of labels."""
     merging: dict[str, Any] | None
     """For an adapter on a quantized base model: what merging it costs, as the export stage measured it."""
     formats: dict[str, FormatReport]
@@ -203,6 +205,7 @@ def summarize_run(name: str, refs: Iterable[Ref]) -> RunSummary:
         baseline_metrics=report["baseline"]["metrics"],
         primary_metric=report["primary_metric"],
         greater_is_better=report["greater_is_better"],
+        calibration=report["calibration"],
         merging=facts["export"].get("merging"),
         formats=facts["export"]["formats"],
         verdict=facts["decide"]["verdict"],

@@ -58,6 +58,8 @@ class Lineage(BaseModel):
     """The key of the export artifact, which holds the same files."""
     files: dict[str, str]
     """The digest of the folder `model`, and of each other format that was shipped, such as `adapter` or `onnx`."""
+    temperature: float | None = None
+    """What divides its logits; None where nothing does."""
 
 
 def describe_start(training: Training) -> str:

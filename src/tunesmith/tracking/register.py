@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from tunesmith.data.earlier import find_earlier_profiles, find_truncation
 from tunesmith.data.profile import read_profile
+from tunesmith.evaluation.calibrate import find_temperature
 from tunesmith.evaluation.gate import Decision
 from tunesmith.report.curve import draw_loss_png, read_metric_rows
 from tunesmith.report.profile_page import FOLDER as PROFILE_FOLDER
@@ -276,7 +277,12 @@ class _Sources:
         if "training" not in self.candidate.facts:
             return {}
         training = Training.model_validate(self.candidate.facts["training"])
-        lineage = Lineage(training=training, export=self.exported.key, files=self.exported.facts["files"])
+        lineage = Lineage(
+            training=training,
+            export=self.exported.key,
+            files=self.exported.facts["files"],
+            temperature=find_temperature(self.report.facts),
+        )
         return {LINEAGE_TAG: lineage.model_dump_json(), START_TAG: describe_start(training)}
 
     def _facts(self, version: RegisteredVersion, run: Run) -> dict[str, object]:

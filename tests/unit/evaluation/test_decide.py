@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 
+import pyarrow.parquet as pq
 import pytest
 
 from made_predictions import EXAMPLES, LABELS, make_predictions, make_splits, write_report
 from tunesmith.errors import TunesmithError, UserError
 from tunesmith.evaluation import decide as module
-from tunesmith.evaluation.decide import DECISION_FILE, decide, decide_again, derive_decide
+from tunesmith.evaluation.decide import DECISION_FILE, THEIRS, decide, decide_again, derive_decide
 from tunesmith.evaluation.evaluate import EvaluateConfig
 from tunesmith.evaluation.gate import Decision
 from tunesmith.evaluation.gate_config import GateConfig
@@ -26,12 +27,21 @@ TRACKING = TrackingConfig(uri="sqlite:////home/mlflow.db", experiment="a")
 REGISTRY = RegistryConfig(model_name="a")
 
 
-def version(*, key="champion", number=3, kind="text-classification", labels=LABELS, decision=None, promoted_by=None):
+def version(
+    *,
+    key="champion",
+    number=3,
+    kind="text-classification",
+    labels=LABELS,
+    decision=None,
+    promoted_by=None,
+    temperature=None,
+):
     training = Training(kind=kind, base="base", labels=labels, lora=None, rows=None, seen=None, start=None)
     return RegisteredVersion(
         model_name="a", version=number, aliases=("champion",), candidate_key=key, primary_metric="accuracy", value=0.99,
         metrics={}, decision=decision, promoted_by=promoted_by, data_digest=None, mlflow_run_id="", created_unix=0.0,
-        source="", lineage=Lineage(training=training, export="export", files={}),
+        source="", lineage=Lineage(training=training, export="export", files={}, temperature=temperature),
     )  # fmt: skip
 
 
@@ -95,6 +105,14 @@ def test_the_champion_is_judged_on_the_same_rows_and_not_by_its_old_number(desk)
     assert decision.facts["verdict"] == "PROMOTE"
     assert decision.facts["champion"] == {"version": 3, "key": "champion", "value": 0.8, "obstacle": None}
     assert decision.facts["comparison"]["num_only_candidate"] == 10
+
+
+def test_a_champion_that_is_served_with_a_temperature_is_judged_with_it(desk):
+    desk.champion = version(temperature=2.0)
+    raw = pq.read_table(desk.know("champion", 0.8).folder / "predictions.parquet")
+    judged = pq.read_table(desk.decide(desk.report(0.9)).folder / THEIRS)
+    assert judged["logits"].to_pylist() == [[logit / 2 for logit in row] for row in raw["logits"].to_pylist()]
+    assert judged["prediction"] == raw["prediction"]
 
 
 @pytest.mark.parametrize(

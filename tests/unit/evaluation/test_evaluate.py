@@ -11,9 +11,16 @@ import pytest
 import sklearn.metrics
 
 from judged_candidate import CLASSIFICATION, GENERATION, LORA, Candidate, make_candidate
-from tunesmith.errors import UserError
+from tunesmith.errors import DataError, UserError
+from tunesmith.evaluation.calibrate import find_temperature
 from tunesmith.evaluation.evaluate import EvaluateConfig, derive_evaluate, evaluate
+from tunesmith.evaluation.gate_config import GateConfig
+from tunesmith.evaluation.limits import CALIBRATION
+from tunesmith.evaluation.predictions import JudgedRows, read_predictions
+from tunesmith.evaluation.slicing import slice_rows
 from tunesmith.features.encode import TokenizeConfig
+from tunesmith.kinds import find_kind, text_classification, text_generation
+from tunesmith.recipe_judging import find_judging_conflicts
 from tunesmith.store.ref import Ref
 
 
@@ -92,3 +99,46 @@ def test_the_key_holds_the_metrics_of_the_kind_and_no_others(case: Candidate) ->
     assert "tunesmith.evaluation.metrics.accuracy.accuracy" in code
     assert "tunesmith.evaluation.metrics.perplexity.perplexity" not in code
     assert "tunesmith.kinds.text_classification" in code
+
+
+def test_the_calibration_is_told_and_only_where_it_is_asked_for_applied(case: Candidate) -> None:
+    plain, calibrated = judge(case), judge(case, EvaluateConfig(calibrate=True))
+    told, applied = plain.facts["calibration"], calibrated.facts["calibration"]
+    assert (told["is_applied"], applied["is_applied"]) == (False, True)
+    assert {**told, "is_applied": True} == applied
+    assert told["num_validation_examples"] == 10
+    for report, place in ((plain, "before"), (calibrated, "after")):
+        assert report.facts["metrics"][CALIBRATION] == pytest.approx(told[place][CALIBRATION], abs=1e-9)
+    assert calibrated.facts["metrics"]["accuracy"] == plain.facts["metrics"]["accuracy"]
+    before, after = (pq.read_table(report.folder / "predictions.parquet") for report in (plain, calibrated))
+    scaled = [[logit * told["temperature"] for logit in row] for row in after["logits"].to_pylist()]
+    assert scaled == [pytest.approx(row, rel=1e-5) for row in before["logits"].to_pylist()]
+    assert after["probability"].to_pylist() != before["probability"].to_pylist()
+    assert find_temperature(plain.facts) is None
+    assert find_temperature(calibrated.facts) == told["temperature"]
+
+
+def test_the_temperature_is_fitted_on_the_validation_rows_and_not_on_those_that_judge(case: Candidate) -> None:
+    report = judge(case)
+    rows = JudgedRows(case.splits, "validation", case.examples, EvaluateConfig().batch_size)
+    predicted = rows.predict("candidate", report.facts["labels"], lambda: pytest.fail("is there"), case.store)
+    table = read_predictions(predicted, find_kind(case.examples), report.facts["labels"])
+    expected = find_kind(case.examples).fit_temperature(table, report.facts["labels"])
+    assert report.facts["calibration"]["temperature"] == expected
+
+
+def test_a_generator_has_no_calibration_and_a_recipe_that_asks_for_it_is_refused(llama: Path, tmp_path: Path) -> None:
+    assert judge(make_candidate(tmp_path, llama, GENERATION, lora=LORA)).facts["calibration"] is None
+    recipe = {"examples": {"kind": "text-generation"}, "evaluate": {"calibrate": True}}
+    ((place, text),) = find_judging_conflicts(recipe, text_generation)
+    assert place == ("evaluate", "calibrate")
+    assert text == "has no effect on text-generation, which predicts no classes; remove it"
+
+
+def test_without_validation_rows_calibrating_is_refused_before_the_training(case: Candidate) -> None:
+    splits = case.splits.model_copy(update={"facts": {"num_rows": {"train": 20, "validation": 0, "test": 30}}})
+    with pytest.raises(DataError, match=r"no rows to fit the temperature on\. Make split\.validation_fraction"):
+        slice_rows(splits, EvaluateConfig(calibrate=True), GateConfig(), case.store)
+    recipe = {"evaluate": {"calibrate": True}, "split": {"validation_fraction": 0}}
+    ((place, _),) = find_judging_conflicts(recipe, text_classification)
+    assert place == ("evaluate", "calibrate")

@@ -20,6 +20,7 @@ from tunesmith.evaluation.own_metrics import (
     compute_own_intervals,
     compute_own_metrics,
 )
+from tunesmith.kinds import text_classification, text_generation
 from tunesmith.recipe_judging import find_judging_conflicts
 
 ERRORS = """\
@@ -135,19 +136,20 @@ def test_a_kind_without_labels_refuses_it(llama: Path, tmp_path: Path) -> None:
         derive_evaluate(*case.judged, config, case.store)
 
 
-def conflicts(joins_rows: bool = False, **evaluate: Any) -> list[str]:
-    recipe = {"examples": {"kind": "some-kind"}, "evaluate": evaluate}
-    return [text for _, text in find_judging_conflicts(recipe, ["accuracy"], joins_rows=joins_rows)]
+def conflicts(kind: str = "text-classification", **evaluate: Any) -> list[str]:
+    recipe = {"examples": {"kind": kind}, "evaluate": evaluate}
+    module = text_generation if kind == "text-generation" else text_classification
+    return [text for _, text in find_judging_conflicts(recipe, module)]
 
 
 def test_a_recipe_cannot_rest_its_decision_on_it_nor_take_a_name_twice(tmp_path: Path) -> None:
     mine = [{"name": "cost", "function": {"path": "mine:cost"}}]
     assert conflicts(metrics=mine) == []
     (text,) = conflicts(metrics=mine, primary_metric="cost")
-    assert text == "cost is a metric of yours, which is reported and not tested; choose accuracy"
+    assert text.startswith("cost is a metric of yours, which is reported and not tested; choose accuracy")
     (text,) = conflicts(metrics=[{**mine[0], "name": "accuracy"}])
-    assert text == "some-kind has a metric accuracy already; give yours another name"
-    assert "no labels to compare with" in conflicts(joins_rows=True, metrics=mine)[0]
+    assert text == "text-classification has a metric accuracy already; give yours another name"
+    assert "no labels to compare with" in conflicts("text-generation", metrics=mine)[0]
     metric = make_metric(tmp_path, ERRORS)
     with pytest.raises(ValidationError, match="two metrics 'errors'"):
         EvaluateConfig(metrics=(metric, metric))

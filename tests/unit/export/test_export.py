@@ -15,6 +15,7 @@ import torch
 from judged_candidate import CLASSIFICATION, GENERATION, LORA, Candidate, make_candidate, make_rows
 from tunesmith.errors import TunesmithError
 from tunesmith.evaluation.evaluate import EvaluateConfig, evaluate
+from tunesmith.evaluation.served import find_served_model
 from tunesmith.export import export as export_module
 from tunesmith.export.clean_process import PLAIN_READER
 from tunesmith.export.config import ExportConfig
@@ -182,3 +183,15 @@ def test_what_predicting_needs_is_in_the_key_though_training_does_not_depend_on_
         derive_export(*case.exported[:3], examples, case.model, ExportConfig()).key for examples in (GENERATION, longer)
     }
     assert len(keys) == 2
+
+
+def test_the_temperature_goes_with_the_model_that_was_judged_with_it(bert: Path, tmp_path: Path) -> None:
+    case = make_candidate(tmp_path, bert, CLASSIFICATION)
+    report = evaluate(*case.judged, EvaluateConfig(calibrate=True, primary_metric="log_loss"), case.store)
+    exported = export(case.candidate, case.features, report, case.examples, case.model, ExportConfig(), case.store)
+    temperature = report.facts["calibration"]["temperature"]
+    assert find_served_model(exported.folder)[1].temperature == temperature != 1.0
+    measured = exported.facts["formats"]["safetensors"]
+    assert (measured["metric"], measured["agreement"]) == ("log_loss", 1.0)
+    assert measured["metric_delta"] == pytest.approx(0, abs=1e-6)
+    assert run_export(case).key != exported.key

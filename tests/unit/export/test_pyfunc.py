@@ -74,6 +74,7 @@ def test_pyfunc_classifies_as_tunesmith_predict_does(
     examples: Any, max_length: int, on_overflow: Any, stride: int, side: str, classifier: Path, tmp_path: Path
 ) -> None:
     limit = {"max_length": max_length, "on_overflow": on_overflow, "stride": stride}
+    limit["temperature"] = 1.7 if side == "left" else None
     model = change(classifier, tmp_path / "model", examples=examples, **limit)
     settings = json.loads((model / "tokenizer_config.json").read_text())
     (model / "tokenizer_config.json").write_text(json.dumps({**settings, "truncation_side": side}))

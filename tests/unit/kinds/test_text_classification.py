@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -332,6 +333,19 @@ def test_a_long_row_is_predicted_by_its_windows_as_evaluation_does(bert: Path) -
     predictions = kind.predict(loaded, table, EXAMPLES, LABELS, limit, 2)
     assert predictions["prediction"].to_pylist() == expected["prediction"].to_pylist()
     assert predictions["probability"].to_pylist() == pytest.approx(expected["probability"].to_pylist(), abs=1e-6)
+
+
+def test_a_temperature_changes_how_probable_a_label_is_as_evaluation_does(bert: Path) -> None:
+    loaded, limit = replace(load(bert), temperature=2.5), Limit(max_length=64)
+    table = make_table(["bad", "the film was very good and we liked it", "good film"], ["bad", "good", "good"])
+    features = kind.encode(table, loaded.encoder, EXAMPLES, LABELS, limit).features
+    summary = score(loaded.model, features, kind, 0, batch_size=2, title="testing")
+    expected = kind.scale(kind.prediction_table(summary, features, LABELS), LABELS, 2.5)
+    predictions = kind.predict(loaded, table, EXAMPLES, LABELS, limit, 2)
+    assert predictions["prediction"].to_pylist() == expected["prediction"].to_pylist()
+    assert predictions["probability"].to_pylist() == pytest.approx(expected["probability"].to_pylist(), abs=1e-6)
+    plain = kind.predict(load(bert), table, EXAMPLES, LABELS, limit, 2)
+    assert plain["probability"].to_pylist() != pytest.approx(predictions["probability"].to_pylist(), abs=1e-6)
 
 
 @pytest.mark.parametrize("policy", ["drop", "stop"])

@@ -70,6 +70,12 @@ def test_the_loss_curve_is_part_of_the_page(summary: RunSummary) -> None:
     assert f"![loss curve](data:image/png;base64,{encoded})" in page
 
 
+def test_the_page_tells_the_calibration_without_and_with_the_temperature(summary):
+    assert "expected calibration error 0.1200, with the temperature 1.5 0.0300 (applied)" in render_markdown(summary)
+    plain = summary.model_copy(update={"calibration": None})
+    assert "temperature" not in render_markdown(plain)
+
+
 def test_a_metric_that_the_baseline_does_not_have_is_shown_alone() -> None:
     baseline = {"name": "majority class", "metrics": {"accuracy": 0.5}}
     page = render_markdown(summarize_run("snippets", make_refs(evaluate={"baseline": baseline})))
