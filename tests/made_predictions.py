@@ -13,7 +13,7 @@ from tunesmith.kinds.text_classification import TextClassification
 from tunesmith.store.folder import FolderStore
 from tunesmith.store.ref import Ref
 
-EXAMPLES = TextClassification(kind="text-classification", text="review", label="verdict")
+EXAMPLES = TextClassification(kind="text-classification", text="review", label="verdict", labels=("bad", "good"))
 LABELS = ("bad", "good")
 
 

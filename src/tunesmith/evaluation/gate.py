@@ -5,7 +5,8 @@ So a decision can be made again from its document and the two tables, anywhere a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -38,6 +39,15 @@ class Decision(Case):
     """The candidate against the opponent; None where there is none."""
     slices: tuple[SliceFinding, ...] = ()
     """What is demanded on slices, and whether the candidate keeps it."""
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any]) -> Decision:
+        """The decision of a document of JSON values, in which a tuple is a list.
+
+        Raises:
+            ValidationError: It is no decision.
+        """
+        return cls.model_validate_json(json.dumps(document))
 
     @property
     def case(self) -> Case:

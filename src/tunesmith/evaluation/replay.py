@@ -76,7 +76,7 @@ def _read(folder: Path) -> Decision:
     if not path.is_file():
         raise CallError(f"{folder}: there is no {DECISION_FILE}; name the folder of a decision.")
     try:
-        return Decision.model_validate(json.loads(path.read_bytes()))
+        return Decision.read(json.loads(path.read_bytes()))
     except (ValidationError, ValueError) as error:
         first = str(error).splitlines()[0]
         raise CallError(f"{path}: is not a decision that this version of Tunesmith can read: {first}") from error

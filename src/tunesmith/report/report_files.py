@@ -20,7 +20,7 @@ REPORT_FILE, CARD_FILE, ERRORS_FOLDER = "report.html", "README.md", "errors"
 
 def analyze_decision(decision: Ref, splits: Ref) -> ErrorTables:
     """Where the candidate of a decision is wrong, and what has flipped against its opponent, if it has one."""
-    case = Decision.model_validate(decision.facts)
+    case = Decision.read(decision.facts)
     theirs = decision.folder / THEIRS
     other = pq.read_table(theirs) if case.opponent is not None and theirs.is_file() else None
     rows = ChunkedRows.open(splits.folder, "test")

@@ -54,7 +54,7 @@ class Story:
     @property
     def decided(self) -> Decision:
         """The decision's document."""
-        return Decision.model_validate(self.decision.facts)
+        return Decision.read(self.decision.facts)
 
     @property
     def hub_base(self) -> str | None:

@@ -263,7 +263,7 @@ class _Sources:
     @property
     def is_settled(self) -> bool:
         """Whether the decision says no more than that the candidate is the champion, or was it once."""
-        return Decision.model_validate(self.decision.facts).is_settled
+        return Decision.read(self.decision.facts).is_settled
 
     def _decision_tags(self) -> dict[str, str]:
         """The last decision that judged the candidate."""

@@ -163,7 +163,7 @@ def test_a_candidate_that_is_the_champion_is_held_and_so_is_one_that_was_it(desk
     assert former["verdict"] == "HOLD"
     assert f"was the champion (version 4, by decision {promoted.key})" in former["reasons"][0]
     assert "now it is version 3" in former["reasons"][0]
-    assert Decision.model_validate(former).is_settled
+    assert Decision.read(former).is_settled
 
 
 def test_a_champion_that_comes_while_it_is_decided_is_an_error_that_can_be_tried_again(desk, monkeypatch):
@@ -189,7 +189,7 @@ def test_a_better_candidate_that_exceeds_a_limit_is_rejected_and_the_limit_is_na
     assert reason is None or reason in decision.facts["reasons"][-1]
     is_measured = limits.keys() & {"max_size_bytes", "max_latency_seconds"}
     assert decision.facts["serving"] == ({"size_bytes": 1000, "latency_seconds": 0.02} if is_measured else None)
-    again = decide_again(Decision.model_validate(decision.facts).case, decision.folder)
+    again = decide_again(Decision.read(decision.facts).case, decision.folder)
     assert again.model_dump(mode="json") == decision.facts
 
 
@@ -248,5 +248,5 @@ def test_a_decision_is_made_again_from_its_folder_alone(desk, monkeypatch):
     shutil.rmtree(desk.folder / "reports")
     monkeypatch.delattr(module, "find_champion")
     document = json.loads((made.folder / DECISION_FILE).read_bytes())
-    again = decide_again(Decision.model_validate(document).case, made.folder)
+    again = decide_again(Decision.read(document).case, made.folder)
     assert again.model_dump(mode="json") == document == made.facts

@@ -124,7 +124,7 @@ def test_whole_blocks_that_are_right_are_compared_as_right_answers_are():
 def test_the_document_is_all_that_it_takes_to_decide_again():
     decision = judge(0.83, 0.80)
     document = decision.model_dump(mode="json")
-    read = Decision.model_validate(document)
+    read = Decision.read(document)
     again = make_decision(read.case, make_predictions(0.83, 400), make_predictions(0.80, 400), no_slices(400))
     assert again.model_dump_json() == decision.model_dump_json()
     assert (document["candidate"]["value"], document["champion"]["value"]) == (0.83, 0.8)
