@@ -18,6 +18,7 @@ from tunesmith.export.clean_process import PlainModel
 from tunesmith.export.config import ADAPTER, NO_GGUF, ONNX, ONNX_INT8, SAFETENSORS, ExportConfig
 from tunesmith.export.formats import PARITY_FILE, FormatReport, write_reports
 from tunesmith.export.parity import ParitySet, compute_reference
+from tunesmith.export.pyfunc import PYFUNC_FILES
 from tunesmith.export.writing import Measuring, add_onnx
 from tunesmith.features.files import read_split
 from tunesmith.kinds import Kind, find_kind
@@ -159,8 +160,8 @@ def _write(
 
 
 def _copy_tokenizer(place: Path, model: AnyModel, target: Path) -> Path:
-    """The tokenizer's files of a model's folder: all that is neither weights nor configuration."""
-    own = {"config.json", "generation_config.json", "tunesmith.json", "model.safetensors.index.json"}
+    """The tokenizer's files of a model's folder: all that is neither weights nor configuration, nor for MLflow."""
+    own = {"config.json", "generation_config.json", "tunesmith.json", "model.safetensors.index.json", *PYFUNC_FILES}
     shutil.copytree(place, target, ignore=lambda _, names: [n for n in names if n in own or n.endswith(".safetensors")])
     return target
 

@@ -24,6 +24,8 @@ LIBRARIES = ("mlflow", "numpy", "pandas", "safetensors", "torch", "transformers"
 """What a served model needs, in the versions that it was proved with."""
 CODE = "code"
 MODEL_FILE = "MLmodel"
+PYFUNC_FILES = (CODE, MODEL_FILE, "requirements.txt", "python_env.yaml", "conda.yaml")
+"""What `write_pyfunc` adds to a folder."""
 
 
 def write_pyfunc(folder: Path, served: ServedModel) -> None:

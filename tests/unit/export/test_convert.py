@@ -41,6 +41,15 @@ def test_the_command_writes_a_format_and_compares_it_on_the_rows_that_the_model_
     assert printed["examples"] == "the test examples that it was judged on"
     assert (printed["report"]["num_examples"], printed["report"]["agreement"]) == (30, 1.0)
     assert find_served_model(tmp_path / "onnx")[1].candidate == "candidate"
+    names = {path.name for path in (tmp_path / "onnx").iterdir()}
+    assert names == {path.name for path in ref.folder.joinpath("model").iterdir()} - {
+        "model.safetensors",
+        "MLmodel",
+        "code",
+        "requirements.txt",
+        "python_env.yaml",
+        "conda.yaml",
+    } | {"model.onnx"}  # what MLflow would load are the weights
     assert json.loads((tmp_path / "parity.json").read_text())["formats"] == {"onnx": printed["report"]}
     assert {path.name for path in tmp_path.iterdir()} == {"onnx", "parity.json"}
     assert main(arguments) == 2
