@@ -1,7 +1,6 @@
 """Batch inference: predictions for files with a registered model, or one in a folder."""
 
-from __future__ import annotations
-
+# No postponed annotations: Prefect would look their names up in the module of the decorator below.
 import logging
 import os
 from pathlib import Path
@@ -13,10 +12,12 @@ from tunesmith.home import Home
 from tunesmith.inference.config import PredictConfig, PredictReport
 from tunesmith.inference.models import ModelFormat
 from tunesmith.tasks.prediction import predict_rows, publish_report
+from tunesmith.tasks.preemption import reschedule_when_preempted
 from tunesmith.tracking.config import TrackingConfig
 
 
 @flow(name="predict")
+@reschedule_when_preempted
 def predict(
     model: str,
     sources: list[str],

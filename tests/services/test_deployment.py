@@ -95,7 +95,7 @@ class DeployedRun:
         self.environ = {**environ, "TUNESMITH_HOME": str(self.home)}
         self.recipe = make_classification(folder / "project")
         parameters = {"recipe": str(self.recipe), "overrides": [LONG]}
-        (deployment,) = ask(environ, "deployments/filter", {})
+        (deployment,) = ask(environ, "deployments/filter", {"flows": {"name": {"any_": ["finetune"]}}})
         created = ask(environ, f"deployments/{deployment['id']}/create_flow_run", {"parameters": parameters})
         self.id = created["id"]
 
@@ -141,20 +141,26 @@ class DeployedRun:
         return json.loads(request.read_bytes())["facts"]
 
 
-def test_the_shipped_deployment_runs_on_a_worker(environ, tmp_path):
+def work_once(environ) -> None:
+    command = [PREFECT, "worker", "start", "--pool", "local", "--run-once"]
+    done = subprocess.run(command, env=environ, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_shipped_deployments_run_on_a_worker(environ, tmp_path):
     recipe = make_classification(tmp_path / "project", num_epochs=1)
     assert "0 5 * * *" in prefect(environ, "deployment", "inspect", "finetune/movie-reviews")
     prefect(environ, "deployment", "run", "finetune/movie-reviews", "--param", f"recipe={recipe}")
-    worker = subprocess.run(
-        [PREFECT, "worker", "start", "--pool", "local", "--run-once"],
-        env=environ,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert worker.returncode == 0, worker.stderr
-    assert flow_run_states(environ).count("Completed") == 1, worker.stdout + worker.stderr
+    work_once(environ)
+    assert flow_run_states(environ) == ["Completed"]
+
+    sources, target = json.dumps([str(recipe.parent / "reviews.csv")]), tmp_path / "predicted.csv"
+    parameters = ("model=models:/reviews@champion", f"sources={sources}", f"target={target}")
+    options = [option for parameter in parameters for option in ("--param", parameter)]
+    prefect(environ, "deployment", "run", "predict/movie-reviews", *options)
+    work_once(environ)
+    assert flow_run_states(environ) == ["Completed"] * 2
+    assert len(target.read_text().splitlines()) == 121
 
 
 def test_a_run_on_the_named_server_finds_what_the_worker_computed(environ, tmp_path):
