@@ -92,8 +92,8 @@ def _fetch(
         log.warning("%s: %s is damaged in %s", version.uri, name, found)
     raise ModelError(
         f"{version.uri}: its {name} cannot be used, {problem}, in the store and in MLflow (run "
-        f"{version.mlflow_run_id}). Restore it, roll back to another version, or train from the base model: set "
-        "model.start: base."
+        f"{version.mlflow_run_id}). Restore it, or make another version the champion (`tunesmith rollback`, `tunesmith "
+        "promote`); a training that would go on from it can begin from the base model: set model.start: base."
     )
 
 
