@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tunesmith.home import Home
 from tunesmith.provenance import record_recipe
 from tunesmith.recipe import Recipe
 from tunesmith.report.summary import RunSummary, summarize_run
+from tunesmith.tasks.approval import awaits_approval, wait_for_approval
 from tunesmith.tasks.data import fetch, snapshot, split
 from tunesmith.tasks.evaluation import decide, evaluate, slice_rows
 from tunesmith.tasks.export import export
@@ -92,7 +94,8 @@ def finetune(recipe: str, overrides: tuple[str, ...] = ()) -> RunSummary:
                 wanted.tracking,
                 wanted.store,
             )
-            version = register(
+            registering = partial(
+                register,
                 candidate,
                 report,
                 decision,
@@ -104,6 +107,10 @@ def finetune(recipe: str, overrides: tuple[str, ...] = ()) -> RunSummary:
                 wanted.tracking,
                 wanted.store,
             )
+            version = registering()
+            if awaits_approval(version):
+                wait_for_approval(version, decision, wanted.gate, wanted.tracking)
+                version = registering()
             if not version.facts["is_late"]:
                 break
     stages = [rows, splits, slices, features, beginning, candidate, report, exported, decision, version]

@@ -73,7 +73,7 @@ def render_summary(summary: RunSummary) -> str:
         ),
         *_slice_tables(summary),
         *_export_lines(summary),
-        "\n".join([_version_line(summary), *(f"  {reason}" for reason in summary.reasons)]),
+        "\n".join([_version_line(summary), *(f"  {reason}" for reason in summary.reasons), *_approval_lines(summary)]),
         _pages(summary.report_uri),
     ]
     return "\n\n".join(sections)
@@ -156,6 +156,16 @@ def _number(value: float | None) -> str:
 def _version_line(summary: RunSummary) -> str:
     aliases = f", alias {', '.join(summary.aliases)}" if summary.aliases else ""
     return f"{summary.verdict}: {summary.model_name} version {summary.version}{aliases} ({summary.model_uri})"
+
+
+def _approval_lines(summary: RunSummary) -> list[str]:
+    """What a person said to the promotion, and what else makes it the champion."""
+    if summary.approval is None:
+        return []
+    lines = [f"  {summary.approval}"]
+    if "champion" not in summary.aliases:
+        lines.append(f"  To make it the champion all the same: tunesmith promote {summary.model_uri}")
+    return lines
 
 
 def _pages(report_uri: str | None) -> str:

@@ -27,6 +27,8 @@ COMMANDS = {
     "chat": "Talk to a generation model.",
     "models": "The registered models: their versions, and how a champion came to be.",
     "promote": "Make a version the champion by hand.",
+    "approve": "Say yes to a promotion that a run asks about.",
+    "decline": "Say no to it.",
     "rollback": "Go back to the champion before this one.",
     "gate": "Look at decisions: replay.",
     "doctor": "Check this machine.",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -29,3 +30,17 @@ def describe_change(model_name: str, change: Change) -> str:
     before = "" if change.before is None else f"; it was version {change.before}"
     back = "" if change.previous is None else f". `tunesmith rollback {model_name}` goes to version {change.previous}"
     return f"{model_name}: the champion is version {change.version}{before}{back}"
+
+
+def answer_question(model: str, because: str, *, is_approved: bool) -> tuple[dict[str, Any], str]:
+    """Answer what a run asks about a version; gives the answer for machines and for people."""
+    from tunesmith.tracking.approval import answer
+    from tunesmith.tracking.registry import find_named
+
+    tracking = find_tracking()
+    version = find_named(model, tracking)
+    user = getpass.getuser()
+    approval = answer(version.model_name, version.version, user, because, tracking, is_approved=is_approved)
+    assert approval.answer is not None
+    document = {"model_name": version.model_name, "version": version.version, **approval.model_dump(mode="json")}
+    return document, f"{version.uri}: {approval.answer.text}"

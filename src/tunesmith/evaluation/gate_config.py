@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tunesmith.section import Section
+from tunesmith.section import NOT_IN_KEY, Section, refuse_at
+
+APPROVAL_HOURS = 24.0
+"""How long a run waits for a person unless the recipe says otherwise."""
 
 
 class GateConfig(Section):
@@ -34,6 +37,18 @@ class GateConfig(Section):
     max_latency_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """The time for one example that is too much, measured on the machine that exports, without a batch."""
 
+    approval: Literal["automatic", "manual"] = "automatic"
+    """Whether a person has to approve of a promotion; until then the candidate stays one."""
+    approval_timeout_hours: Annotated[float | None, Field(gt=0, le=24 * 365), NOT_IN_KEY] = None
+    """How long the run waits for that person, by default 24; afterwards it ends without a promotion."""
+
+    @model_validator(mode="after")
+    def _waits_for_somebody(self) -> GateConfig:
+        if self.approval == "automatic" and self.approval_timeout_hours is not None:
+            text = "has no effect without approval: manual; remove it"
+            refuse_at(GateConfig, {"approval_timeout_hours": text})
+        return self
+
     @model_validator(mode="after")
     def _demands_one_thing(self) -> GateConfig:
         if self.non_inferiority_margin is not None and self.min_gain > 0:
@@ -46,6 +61,11 @@ class GateConfig(Section):
     def least_gain(self) -> float:
         """The gain that is tested against: below zero where a loss is allowed."""
         return self.min_gain if self.non_inferiority_margin is None else -self.non_inferiority_margin
+
+    @property
+    def approval_seconds(self) -> float:
+        """How long the run waits for a person."""
+        return 3600 * (APPROVAL_HOURS if self.approval_timeout_hours is None else self.approval_timeout_hours)
 
     @property
     def limits_serving(self) -> bool:

@@ -49,7 +49,7 @@ def _decision(summary: RunSummary) -> str:
         f"**{summary.verdict}**: {escape_text(summary.model_name)} version **{escape_text(summary.version)}**{aliases}",
         "",
     ]
-    lines += [f"- {escape_text(reason)}" for reason in summary.reasons]
+    lines += [f"- {escape_text(reason)}" for reason in (*summary.reasons, summary.approval) if reason]
     where = f"Model `{summary.model_uri}`, experiment `{summary.experiment}`, MLflow run `{summary.mlflow_run_id}`"
     lines += ["", where]
     if summary.report_uri is not None:

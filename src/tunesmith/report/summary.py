@@ -133,6 +133,8 @@ class RunSummary(BaseModel):
     """PROMOTE, HOLD, REJECT or NEED-DATA."""
     reasons: tuple[str, ...]
     """Why, a sentence a reason."""
+    approval: str | None
+    """What a person said to a promotion, or that nobody did; None where nobody has to be asked."""
     model_name: str
     """The registered model."""
     version: str
@@ -210,6 +212,7 @@ def summarize_run(name: str, refs: Iterable[Ref]) -> RunSummary:
         formats=facts["export"]["formats"],
         verdict=facts["decide"]["verdict"],
         reasons=tuple(facts["decide"]["reasons"]),
+        approval=None if version.get("consent") is None else version["consent"]["text"],
         model_name=version["model_name"],
         version=str(version["version"]),
         aliases=tuple(version["aliases"]),

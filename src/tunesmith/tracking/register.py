@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from tunesmith.data.earlier import find_earlier_profiles, find_truncation
 from tunesmith.data.profile import read_profile
-from tunesmith.evaluation.calibrate import find_temperature
 from tunesmith.evaluation.gate import Decision
 from tunesmith.report.curve import draw_loss_png, read_metric_rows
 from tunesmith.report.profile_page import FOLDER as PROFILE_FOLDER
@@ -19,7 +18,9 @@ from tunesmith.report.report_files import analyze_decision, write_report
 from tunesmith.report.story import Story
 from tunesmith.store.derivation import Derivation, compose_ingredients
 from tunesmith.store.folder import FolderStore
+from tunesmith.store.keys import compute_key
 from tunesmith.store.ref import Facts, Ref
+from tunesmith.tracking.approval import Consent
 from tunesmith.tracking.candidate_run import RowLog, log_final_metrics, open_run
 from tunesmith.tracking.client import exclusive, mlflow_client
 from tunesmith.tracking.config import RegistryConfig, TrackingConfig, registry_identity
@@ -33,10 +34,10 @@ from tunesmith.tracking.contents import (
     log_report,
     log_training,
 )
-from tunesmith.tracking.lineage import LINEAGE_TAG, START_TAG, Lineage, Training, describe_start
 from tunesmith.tracking.record import RecipeRecord
-from tunesmith.tracking.registry import DECISION_TAG, RegisteredVersion, read_version
+from tunesmith.tracking.registry import RegisteredVersion, find_version, read_version
 from tunesmith.tracking.standing import find_aliases
+from tunesmith.tracking.version_tags import describe_decision, describe_version
 from tunesmith.tracking.versions import ensure_version, finish_promotion, promote
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def derive_register(
         "decision": decision.facts["candidate"]["promoted_by"] or decision.key,
         "export": exported.key,
         "data": snapshot.key,
+        **_find_consent(candidate, decision, registry, tracking),
     }
     return Derivation(
         kind="register",
@@ -99,6 +101,15 @@ def derive_register(
         build=sources.build,
         confirm=sources.is_registered,
     )
+
+
+def _find_consent(candidate: Ref, decision: Ref, registry: RegistryConfig, tracking: TrackingConfig) -> dict[str, str]:
+    """What a person was asked and said: with another answer it is another registration."""
+    if not Consent.of(decision, None).is_needed:
+        return {}
+    version = find_version(candidate.key, registry, tracking)
+    consent = Consent.of(decision, None if version is None else version.approval)
+    return {} if consent.approval is None else {"approval": compute_key(consent.approval.model_dump())}
 
 
 def register(
@@ -217,13 +228,17 @@ class _Sources:
         log_final_metrics(client, run, final, int(self.candidate.facts.get("num_steps", 0)))
 
     def _register(self, client: MlflowClient, run: Run, folder: Path) -> RegisteredVersion:
-        version = ensure_version(client, self.registry, self.candidate.key, run, self._version_tags())
+        tags = describe_version(self.record.name, self.snapshot, self.candidate, self.report, self.exported)
+        if not self.is_settled:
+            tags |= describe_decision(self.decision)
+        version = ensure_version(client, self.registry, self.candidate.key, run, tags)
         if self.is_settled:
             return finish_promotion(client, self.registry, version)
         # Before it is promoted: once it is, its decision is settled, and the report of the last one that judged stays.
         self._tell(client, run, version, folder)
-        if self.decision.facts["verdict"] == "PROMOTE":
-            version = promote(client, self.registry, version, self.decision.facts, self.decision.key)
+        consent = Consent.of(self.decision, version.approval)
+        if self.decision.facts["verdict"] == "PROMOTE" and consent.is_given:
+            version = promote(client, self.registry, version, self.decision.facts, self.decision.key, consent.text)
         return version
 
     def _tell(self, client: MlflowClient, run: Run, version: RegisteredVersion, folder: Path) -> None:
@@ -247,50 +262,20 @@ class _Sources:
         write_report(folder, story)
         log_report(client, run, folder)
 
-    def _version_tags(self) -> dict[str, str]:
-        report, primary = self.report.facts, self.report.facts["primary_metric"]
-        return {
-            "tunesmith.recipe": self.record.name,
-            "tunesmith.primary_metric": primary,
-            "tunesmith.value": repr(float(report["metrics"][primary])),
-            "tunesmith.metrics": json.dumps(report["metrics"]),
-            "tunesmith.baseline": json.dumps(report["baseline"]),
-            "tunesmith.data_digest": str(self.snapshot.facts["digest"]),
-            **self._decision_tags(),
-            **self._lineage_tags(),
-        }
-
     @property
     def is_settled(self) -> bool:
         """Whether the decision says no more than that the candidate is the champion, or was it once."""
         return Decision.read(self.decision.facts).is_settled
 
-    def _decision_tags(self) -> dict[str, str]:
-        """The last decision that judged the candidate."""
-        if self.is_settled:
-            return {}
-        document = json.dumps(self.decision.facts, ensure_ascii=False)
-        return {"tunesmith.verdict": self.decision.facts["verdict"], DECISION_TAG: document}
-
-    def _lineage_tags(self) -> dict[str, str]:
-        """What another training needs to go on from this candidate; nothing where its start was not recorded."""
-        if "training" not in self.candidate.facts:
-            return {}
-        training = Training.model_validate(self.candidate.facts["training"])
-        lineage = Lineage(
-            training=training,
-            export=self.exported.key,
-            files=self.exported.facts["files"],
-            temperature=find_temperature(self.report.facts),
-        )
-        return {LINEAGE_TAG: lineage.model_dump_json(), START_TAG: describe_start(training)}
-
     def _facts(self, version: RegisteredVersion, run: Run) -> dict[str, object]:
+        consent = Consent.of(self.decision, version.approval)
+        is_promotion = self.decision.facts["verdict"] == "PROMOTE"
         return {
             "model_name": version.model_name,
             "version": version.version,
             "aliases": list(version.aliases),
-            "is_late": self.decision.facts["verdict"] == "PROMOTE" and version.promoted_by != self.decision.key,
+            "consent": consent.facts,
+            "is_late": is_promotion and consent.is_given and version.promoted_by != self.decision.key,
             "mlflow_run_id": run.info.run_id,
             "model_uri": version.uri,
             "experiment": self.tracking.experiment,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from tunesmith.errors import ModelError
+from tunesmith.tracking.approval import Approval, read_approval
 from tunesmith.tracking.candidate_run import CANDIDATE_TAG
 from tunesmith.tracking.client import mlflow_client
 from tunesmith.tracking.config import RegistryConfig, TrackingConfig
@@ -66,6 +67,8 @@ class RegisteredVersion(BaseModel):
     """The key of the decision that made it the champion once; None when none did."""
     data_digest: str | None
     """The sha256 of the rows behind it."""
+    approval: Approval | None = None
+    """What a person was asked about it last, and said; None where nobody was asked."""
     lineage: Lineage | None = None
     """How it was trained, and from what; None where nobody wrote it down."""
     mlflow_run_id: str
@@ -232,6 +235,7 @@ def _read(version: ModelVersion, aliases: Mapping[str, int]) -> RegisteredVersio
         decision=None if decision is None else json.loads(decision),
         promoted_by=tags.get(PROMOTED_TAG),
         data_digest=tags.get("tunesmith.data_digest"),
+        approval=read_approval(tags),
         lineage=None if lineage is None else Lineage.model_validate_json(lineage),
         mlflow_run_id=version.run_id or "",
         created_unix=version.creation_timestamp / 1000,

@@ -55,6 +55,7 @@ def promote(
     version: RegisteredVersion,
     decision: Mapping[str, Any],
     decision_key: str,
+    approved: str = "",
 ) -> RegisteredVersion:
     """Carry a PROMOTE decision out: once, and only while the champion is the one that it compared with.
 
@@ -64,6 +65,7 @@ def promote(
         version: The candidate's version.
         decision: The decision document.
         decision_key: Its key.
+        approved: By whom, and why, where a person was asked.
     """
     name, number = version.model_name, str(version.version)
     if client.get_model_version(name, number).tags.get(PROMOTED_TAG) == decision_key:
@@ -79,7 +81,8 @@ def promote(
         )
         return version
     if champion is None or champion.version != version.version:
-        change_champion(client, name, version.version, decision_key, " ".join(decision["reasons"]))
+        why = " ".join(filter(None, [*decision["reasons"], approved]))
+        change_champion(client, name, version.version, decision_key, why)
     return _mark_promoted(client, registry, version, decision_key)
 
 

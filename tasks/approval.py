@@ -1,0 +1,119 @@
+"""Waiting for a person: the run is paused until somebody approves of a promotion, declines it, or the time is over.
+
+The answer comes through Prefect, whose page of the run has a form for it, or through the registry, where `tunesmith
+approve` and `tunesmith decline` leave it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from uuid import UUID, uuid4
+
+from httpx import HTTPError
+from prefect.exceptions import NotPausedError
+from prefect.flow_runs import pause_flow_run, resume_flow_run
+from prefect.input import RunInput
+from prefect.runtime import flow_run
+
+from tunesmith.errors import TunesmithError
+from tunesmith.evaluation.gate_config import GateConfig
+from tunesmith.store.ref import Ref
+from tunesmith.tracking.approval import Approval, answer, ask, find_approval
+from tunesmith.tracking.config import TrackingConfig
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 2
+"""How often the registry and Prefect are asked for an answer."""
+GRACE_SECONDS = 600
+"""How much longer Prefect waits than we do: it is we who end the pause, and Prefect fails runs whose pause expires."""
+
+
+class PromotionAnswer(RunInput):
+    """The form on the page of a paused run."""
+
+    approve: bool
+    by: str = ""
+    because: str = ""
+
+
+def awaits_approval(version: Ref) -> bool:
+    """Whether a registered version could be the champion, had a person said yes or no."""
+    consent = version.facts.get("consent")
+    return consent is not None and (consent["approval"] is None or consent["approval"]["answer"] is None)
+
+
+def wait_for_approval(version: Ref, decision: Ref, gate: GateConfig, tracking: TrackingConfig) -> None:
+    """Pause the flow run until somebody has said whether a decision may be carried out, or nobody did in time.
+
+    What was said is in the registry afterwards.
+
+    Args:
+        version: The register artifact.
+        decision: The decide artifact, a PROMOTE.
+        gate: How long an answer is waited for.
+        tracking: Where MLflow is.
+
+    Raises:
+        TunesmithError: MLflow cannot be reached.
+    """
+    name, number = str(version.facts["model_name"]), int(version.facts["version"])
+    approval = ask(name, number, decision.key, gate.approval_seconds, tracking)
+    if approval.answer is not None:
+        return
+    model = f"models:/{name}/{number}"
+    log.warning(
+        "waiting for a person: `tunesmith approve %s` makes it the champion, `tunesmith decline %s` leaves it a "
+        "candidate; until %s.", model, model, approval.until_text,
+    )  # fmt: skip
+    nobody = uuid4().hex
+    with _watching(name, number, approval, tracking, nobody):
+        said = pause_flow_run(
+            _make_form(version, decision),
+            timeout=int(approval.until_unix - time.time()) + GRACE_SECONDS,
+            poll_interval=POLL_SECONDS,
+            key=f"approval-{flow_run.get_run_count()}-{decision.key}",
+        )
+    if said.because != nobody:
+        answer(name, number, said.by, said.because, tracking, is_approved=said.approve)
+
+
+def _make_form(version: Ref, decision: Ref) -> type[PromotionAnswer]:
+    """The form, with what a person has to know before answering."""
+    reasons = "\n".join(f"- {reason}" for reason in decision.facts["reasons"])
+    report = version.facts.get("report_uri")
+    text = f"**{version.facts['model_uri']} may become the champion.** Set `approve`, and resume.\n\n{reasons}\n" + (
+        f"\nReport: {report}\n" if report else ""
+    )
+    return PromotionAnswer.with_initial_data(description=text)
+
+
+@contextmanager
+def _watching(name: str, number: int, approval: Approval, tracking: TrackingConfig, nobody: str) -> Iterator[None]:
+    """Resume the paused run, for the reason `nobody`, when the registry has an answer or the time is over."""
+    is_over = threading.Event()
+    run_id = UUID(str(flow_run.get_id()))
+
+    def watch() -> None:
+        while not is_over.wait(POLL_SECONDS):
+            try:
+                found = find_approval(name, number, tracking)
+                if found is not None and found.is_open:
+                    continue
+                resume_flow_run(run_id, run_input={"approve": False, "because": nobody})
+            except (TunesmithError, HTTPError, NotPausedError) as error:  # a server is away; or not paused yet
+                log.debug("approval: %s", error)
+            else:
+                return
+
+    watcher = threading.Thread(target=watch, name="approval-watcher", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        watcher.join()
