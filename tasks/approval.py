@@ -19,7 +19,7 @@ from prefect.flow_runs import pause_flow_run, resume_flow_run
 from prefect.input import RunInput
 from prefect.runtime import flow_run
 
-from tunesmith.errors import TunesmithError
+from tunesmith.errors import ModelError, TunesmithError
 from tunesmith.evaluation.gate_config import GateConfig
 from tunesmith.store.ref import Ref
 from tunesmith.tracking.approval import Approval, answer, ask, find_approval
@@ -79,7 +79,10 @@ def wait_for_approval(version: Ref, decision: Ref, gate: GateConfig, tracking: T
             key=f"approval-{flow_run.get_run_count()}-{decision.key}",
         )
     if said.because != nobody:
-        answer(name, number, said.by, said.because, tracking, is_approved=said.approve)
+        try:
+            answer(name, number, said.by, said.because, tracking, is_approved=said.approve)
+        except ModelError as error:  # another answer came first, or the time was over
+            log.warning("the answer in Prefect came too late: %s", error)
 
 
 def _make_form(version: Ref, decision: Ref) -> type[PromotionAnswer]:
@@ -105,7 +108,7 @@ def _watching(name: str, number: int, approval: Approval, tracking: TrackingConf
                 if found is not None and found.is_open:
                     continue
                 resume_flow_run(run_id, run_input={"approve": False, "because": nobody})
-            except (TunesmithError, HTTPError, NotPausedError) as error:  # a server is away; or not paused yet
+            except (TunesmithError, HTTPError, NotPausedError, RuntimeError) as error:  # away; or not paused yet
                 log.debug("approval: %s", error)
             else:
                 return
@@ -116,4 +119,4 @@ def _watching(name: str, number: int, approval: Approval, tracking: TrackingConf
         yield
     finally:
         is_over.set()
-        watcher.join()
+        watcher.join(timeout=5 * POLL_SECONDS)  # it may be asking a server that is away

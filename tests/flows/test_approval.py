@@ -147,3 +147,12 @@ def test_another_champion_meanwhile_has_the_candidate_judged_again(recipe):
 def test_a_timeout_without_a_question_is_refused(recipe):
     with pytest.raises(RecipeError, match=r"approval_timeout_hours: has no effect without approval: manual"):
         Recipe.load(recipe, ("gate.approval_timeout_hours=3",))
+
+
+def test_an_old_question_is_closed_by_another_decision(recipe, capsys):
+    run(recipe, SOON)
+    tracking = tracking_of(recipe)
+    ask("reviews", 1, "an older decision", 3600, tracking)
+    assert main(["approve", VERSION]) == 2
+    assert "judged again since it was asked about, with PROMOTE" in capsys.readouterr().err
+    assert find_approval("reviews", 1, tracking).answer is None

@@ -34,13 +34,25 @@ def describe_change(model_name: str, change: Change) -> str:
 
 def answer_question(model: str, because: str, *, is_approved: bool) -> tuple[dict[str, Any], str]:
     """Answer what a run asks about a version; gives the answer for machines and for people."""
+    from tunesmith.errors import ModelError
+    from tunesmith.store.keys import compute_key
     from tunesmith.tracking.approval import answer
     from tunesmith.tracking.registry import find_named
 
     tracking = find_tracking()
     version = find_named(model, tracking)
-    user = getpass.getuser()
-    approval = answer(version.model_name, version.version, user, because, tracking, is_approved=is_approved)
+    asked = version.approval
+    if asked is not None and version.decision is not None and compute_key(version.decision) != asked.decision:
+        raise ModelError(f"{version.uri}: it was judged again since it was asked about, with {version.verdict}.")
+    approval = answer(version.model_name, version.version, _find_user(), because, tracking, is_approved=is_approved)
     assert approval.answer is not None
     document = {"model_name": version.model_name, "version": version.version, **approval.model_dump(mode="json")}
     return document, f"{version.uri}: {approval.answer.text}"
+
+
+def _find_user() -> str:
+    """The login name; empty in a container that knows none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
