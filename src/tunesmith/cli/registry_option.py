@@ -43,7 +43,10 @@ def answer_question(model: str, because: str, *, is_approved: bool) -> tuple[dic
     version = find_named(model, tracking)
     asked = version.approval
     if asked is not None and version.decision is not None and compute_key(version.decision) != asked.decision:
-        raise ModelError(f"{version.uri}: it was judged again since it was asked about, with {version.verdict}.")
+        raise ModelError(
+            f"{version.uri}: it was judged again since it was asked about, with {version.verdict}. Run its recipe "
+            "again, and answer what that asks."
+        )
     approval = answer(version.model_name, version.version, _find_user(), because, tracking, is_approved=is_approved)
     assert approval.answer is not None
     document = {"model_name": version.model_name, "version": version.version, **approval.model_dump(mode="json")}
