@@ -12,6 +12,7 @@ from prefect import flow
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.flows import Flow
 
+from tunesmith.export.export import check_start
 from tunesmith.home import Home
 from tunesmith.provenance import record_recipe
 from tunesmith.recipe import Recipe
@@ -67,6 +68,7 @@ def finetune(recipe: str, overrides: tuple[str, ...] = ()) -> RunSummary:
     beginning = start(
         rows, splits, features, wanted.examples, wanted.model, wanted.registry, wanted.tracking, wanted.store
     )
+    check_start(beginning, wanted.export)
     candidate = train(
         features,
         wanted.examples,

@@ -12,7 +12,7 @@ from tunesmith.evaluation.gate_config import GateConfig
 from tunesmith.evaluation.slicing import derive_slices
 from tunesmith.evaluation.slicing import slice_rows as find_slices
 from tunesmith.kinds import Examples
-from tunesmith.modeling.base import ModelConfig
+from tunesmith.modeling.config import ModelConfig
 from tunesmith.store.config import StoreConfig, open_store
 from tunesmith.store.ref import Ref
 from tunesmith.tasks.policy import ByContent, is_transient

@@ -8,7 +8,7 @@ from tunesmith.export.config import ExportConfig
 from tunesmith.export.export import derive_export
 from tunesmith.export.export import export as export_candidate
 from tunesmith.kinds import Examples
-from tunesmith.modeling.base import ModelConfig
+from tunesmith.modeling.config import ModelConfig
 from tunesmith.store.config import StoreConfig, open_store
 from tunesmith.store.ref import Ref
 from tunesmith.tasks.policy import ByContent

@@ -7,7 +7,7 @@ from prefect import task
 from tunesmith.features.encode import TokenizeConfig, derive_encode
 from tunesmith.features.encode import encode as encode_splits
 from tunesmith.kinds import Examples
-from tunesmith.modeling.base import ModelConfig
+from tunesmith.modeling.config import ModelConfig
 from tunesmith.store.config import StoreConfig, open_store
 from tunesmith.store.ref import Ref
 from tunesmith.tasks.policy import ByContent

@@ -8,7 +8,7 @@ from prefect import task
 from prefect.runtime import flow_run
 
 from tunesmith.kinds import Examples
-from tunesmith.modeling.base import ModelConfig
+from tunesmith.modeling.config import ModelConfig
 from tunesmith.store.config import StoreConfig, open_store
 from tunesmith.store.ref import Ref
 from tunesmith.tasks.policy import ByContent, is_transient

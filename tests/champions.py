@@ -16,7 +16,8 @@ from tracked_candidate import TrackedCandidate
 from tunesmith.features.encode import TokenizeConfig, encode
 from tunesmith.kinds import Examples
 from tunesmith.kinds.text_classification import TextClassification
-from tunesmith.modeling.base import LoraConfig, ModelConfig, find_base
+from tunesmith.modeling.base import find_base
+from tunesmith.modeling.config import LoraConfig, ModelConfig
 from tunesmith.store.derivation import Derivation, compose_ingredients
 from tunesmith.store.folder import FolderStore
 from tunesmith.store.keys import folder_digest

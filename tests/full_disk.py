@@ -13,7 +13,7 @@ import resource
 import sys
 from pathlib import Path
 
-from tunesmith.modeling.base import LoraConfig
+from tunesmith.modeling.config import LoraConfig
 from tunesmith.training import worker
 from tunesmith.training.checkpoints import Checkpoints
 from tunesmith.training.job import Job

@@ -17,7 +17,7 @@ from tunesmith.features.encode import TokenizeConfig, encode
 from tunesmith.kinds import Examples
 from tunesmith.kinds.text_classification import TextClassification
 from tunesmith.kinds.text_generation import TextGeneration
-from tunesmith.modeling.base import LoraConfig, ModelConfig, Quantization
+from tunesmith.modeling.config import LoraConfig, ModelConfig, Quantization
 from tunesmith.store.folder import FolderStore
 from tunesmith.store.ref import Ref
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 from tunesmith.kinds.text_classification import TextClassification
-from tunesmith.modeling.base import LoraConfig, ModelConfig
+from tunesmith.modeling.config import LoraConfig, ModelConfig
 from tunesmith.store.config import StoreConfig, open_store
 from tunesmith.training.config import TrainConfig
 from tunesmith.training.train import derive_train, train

@@ -14,7 +14,7 @@ from tunesmith.data.sources import DataConfig
 from tunesmith.data.split import split
 from tunesmith.data.split_config import SplitConfig
 from tunesmith.features.encode import TokenizeConfig, encode
-from tunesmith.modeling.base import ModelConfig
+from tunesmith.modeling.config import ModelConfig
 from tunesmith.store.folder import FolderStore
 from tunesmith.store.ref import Ref
 from tunesmith.training.train import StreamInput

@@ -92,7 +92,7 @@ def tell_story(
         }),
         "report": Ref(kind="evaluate", key="3" * 32, uri="", facts=report),
         "decision": Ref(kind="decide", key="4" * 32, uri="", facts=json.loads(decision.model_dump_json())),
-        "exported": Ref(kind="export", key="5" * 32, uri="", facts={"formats": {}}),
+        "exported": Ref(kind="export", key="5" * 32, uri="", facts={"formats": {}, "files": {"model": "6" * 32}}),
         "base": "org/tiny-model",
         "recipe_text": "name: reviews\n",
         "command": "tunesmith run recipe.yaml",

@@ -13,6 +13,7 @@ from tunesmith.evaluation.evaluate import EvaluateConfig
 from tunesmith.evaluation.gate_config import GateConfig
 from tunesmith.evaluation.predictions import JudgedRows
 from tunesmith.store.folder import FolderStore
+from tunesmith.store.keys import folder_digest
 from tunesmith.store.ref import Ref
 from tunesmith.tracking.config import RegistryConfig, TrackingConfig
 from tunesmith.tracking.lineage import Training
@@ -65,10 +66,11 @@ class TrackedCandidate:
         splits = make_splits(root / "made" / "splits", store)
         rows = JudgedRows(splits, "test", EXAMPLES, EvaluateConfig().batch_size)
         rows.predict(key, LABELS, lambda: make_predictions(accuracy), store)
-        exported = _artifact(root, "export", key, files={})
+        exported = _artifact(root, "export", key)
         (exported.folder / "model" / "deep").mkdir(parents=True, exist_ok=True)
         (exported.folder / "model" / "config.json").write_text(json.dumps({"name": name}))
         (exported.folder / "model" / "deep" / "model.safetensors").write_bytes(b"weights" * 1000)
+        exported.facts["files"] = {"model": folder_digest(exported.folder / "model")}
         columns = {"text": "string", "label": "int64"}
         snapshot = _artifact(root, "snapshot", "0" * 32, digest=DIGEST, num_rows=1000, columns=columns)
         settings = {"name": "sentiment", "train": {"num_epochs": 1}, "data": {"files": ["a.csv"]}, **recipe}

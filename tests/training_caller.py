@@ -10,7 +10,7 @@ from tunesmith.data.sources import DataConfig
 from tunesmith.data.split_config import SplitConfig
 from tunesmith.errors import TunesmithError
 from tunesmith.kinds.text_classification import TextClassification
-from tunesmith.modeling.base import ModelConfig
+from tunesmith.modeling.config import ModelConfig
 from tunesmith.store.config import StoreConfig, open_store
 from tunesmith.store.ref import Ref
 from tunesmith.training.config import TrainConfig

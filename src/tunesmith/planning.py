@@ -15,7 +15,7 @@ from tunesmith.data.stream_snapshot import describe_size
 from tunesmith.evaluation.decide import derive_decide
 from tunesmith.evaluation.evaluate import derive_evaluate
 from tunesmith.evaluation.slicing import derive_slices
-from tunesmith.export.export import derive_export
+from tunesmith.export.export import check_start, derive_export
 from tunesmith.features.encode import derive_encode
 from tunesmith.modeling.base import find_base
 from tunesmith.modeling.memory import estimate_training_bytes
@@ -147,6 +147,7 @@ def plan(recipe: Recipe, record: RecipeRecord) -> Plan:
     stream = StreamInput(snapshot, fetched, recipe.data, recipe.split)
     beginning = _find_beginning(snapshot, rows, splits, features, recipe, store)
     start = planner.add_start(beginning)
+    check_start(start, recipe.export)
     candidate = planner.add(
         derive_train(features, recipe.examples, recipe.model, recipe.train, store, stream=stream, start=start)
     )

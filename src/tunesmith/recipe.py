@@ -24,7 +24,8 @@ from tunesmith.features.encode import TokenizeConfig
 from tunesmith.home import Home
 from tunesmith.kinds import Examples
 from tunesmith.kinds.protocol import Kind
-from tunesmith.modeling.base import ModelConfig
+from tunesmith.modeling.config import ModelConfig
+from tunesmith.modeling.locate import GGUF_SUFFIX
 from tunesmith.recipe_file import MAX_FILE_BYTES, apply_override, read_recipe_text
 from tunesmith.recipe_judging import find_judging_conflicts
 from tunesmith.recipe_mistakes import explain, mistake_at
@@ -132,6 +133,7 @@ def find_conflicts(recipe: object) -> list[tuple[Place, str]]:
         *find_judging_conflicts(recipe, cast(Kind, module)),
         *_find_overflow_conflict(section_of(recipe, "tokenize"), kind, cuts_texts=module.CUTS_TEXTS),
         *_find_fsdp_conflict(recipe),
+        *_find_adapter_conflict(recipe),
         *_find_batching_conflict(section_of(recipe, "train"), kind, has_padding=module.CUTS_TEXTS),
         *_find_weights_conflict(recipe, kind, has_labels="labels" in examples.model_fields),
         *find_streaming_conflicts(recipe, needs_labels="labels" in examples.model_fields),
@@ -156,6 +158,19 @@ def _find_fsdp_conflict(recipe: object) -> list[tuple[Place, str]]:
     if section_of(recipe, "train").get("fsdp") is not True or not section_of(recipe, "model").get("quantization"):
         return []
     return [(("train", "fsdp"), "does not go with model.quantization: bits are not shared out; remove one of them")]
+
+
+def _find_adapter_conflict(recipe: object) -> list[tuple[Place, str]]:
+    model, place = section_of(recipe, "model"), ("export", "merged")
+    if section_of(recipe, "export").get("merged") is not False:
+        return []
+    if model.get("lora") is None:
+        return [(place, "false has no effect without model.lora: there is no adapter; remove it")]
+    if model.get("quantization"):
+        return [(place, "false does not go with model.quantization: peft would put the adapter onto other values")]
+    if str(model.get("base", "")).endswith(GGUF_SUFFIX):
+        return [(place, "false does not go with a .gguf base, which no plain library puts an adapter onto")]
+    return []
 
 
 def _find_weights_conflict(recipe: object, kind: object, *, has_labels: bool) -> list[tuple[Place, str]]:

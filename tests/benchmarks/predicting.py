@@ -71,7 +71,8 @@ def make_models(folder: Path) -> dict[str, Path]:
     from tunesmith.evaluation.served import ServedModel
     from tunesmith.export.onnx_files import quantize_onnx, write_onnx
     from tunesmith.kinds.text_classification import TextClassification
-    from tunesmith.modeling.base import ModelConfig, find_base
+    from tunesmith.modeling.base import find_base
+    from tunesmith.modeling.config import ModelConfig
 
     base = find_base(ModelConfig(base=MINILM)).folder
     torch.manual_seed(0)

@@ -28,7 +28,8 @@ def bench_tokenizing(table: pa.Table, base: str = MINILM, num_pairs: int = 5) ->
     from tunesmith.features.files import write_features
     from tunesmith.kinds import text_classification as kind
     from tunesmith.kinds.limit import Limit
-    from tunesmith.modeling.base import ModelConfig, find_base
+    from tunesmith.modeling.base import find_base
+    from tunesmith.modeling.config import ModelConfig
     from tunesmith.modeling.tokenizer import load_tokenizer, make_encoder
 
     datasets.disable_progress_bars()

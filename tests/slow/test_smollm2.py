@@ -18,7 +18,8 @@ from tunesmith.evaluation.slicing import slice_rows
 from tunesmith.export.export import ExportConfig, export
 from tunesmith.features.encode import TokenizeConfig, encode
 from tunesmith.kinds.text_generation import TextGeneration
-from tunesmith.modeling.base import LoraConfig, ModelConfig, find_base
+from tunesmith.modeling.base import find_base
+from tunesmith.modeling.config import LoraConfig, ModelConfig
 from tunesmith.store.folder import FolderStore
 from tunesmith.store.ref import Ref
 from tunesmith.training.config import TrainConfig

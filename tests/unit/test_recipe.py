@@ -474,6 +474,19 @@ def test_what_training_begins_from_is_no_key_of_its_own(write):
     assert asked.model.key_fields() == Recipe.load(write(GOOD), environ={}).model.key_fields()
 
 
+def test_an_adapter_is_exported_alone_only_where_there_is_one_that_peft_can_use(mistakes, write):
+    alone = "export: {merged: false}\n"
+    (without,) = mistakes(GOOD + alone)
+    assert without == "10: export.merged: false has no effect without model.lora: there is no adapter; remove it"
+    (quantized,) = mistakes(GOOD + "  lora: {}\n  quantization: nf4\n" + alone)
+    assert quantized.startswith("12: export.merged: false does not go with model.quantization")
+    (gguf,) = mistakes(GOOD.replace("./base", "./base.gguf") + "  lora: {}\n" + alone)
+    assert gguf.startswith("11: export.merged: false does not go with a .gguf base")
+    (formats,) = mistakes(GOOD + "  lora: {}\nexport: {merged: false, formats: [onnx]}\n")
+    assert formats.startswith("11: export.formats: onnx is made of the merged model")
+    assert not Recipe.load(write(GOOD + "  lora: {}\n" + alone), environ={}).export.merged
+
+
 def test_quantized_weights_without_an_adapter_are_refused_at_their_line(mistakes):
     text = "nf4 is for an adapter: weights in 4 bits cannot be trained. Add model.lora, or remove it"
     assert mistakes(GOOD + "  quantization: nf4\n") == [f"10: model.quantization: {text}"]

@@ -13,7 +13,7 @@ from tunesmith.features.files import map_features
 from tunesmith.features.tokenizer_files import ensure_tokenizer
 from tunesmith.kinds import find_kind
 from tunesmith.kinds.labels import name_some
-from tunesmith.modeling.base import ModelConfig, find_base
+from tunesmith.modeling.base import open_base
 from tunesmith.store.folder import FolderStore
 from tunesmith.store.ref import Ref
 from tunesmith.tracking.config import TrackingConfig
@@ -58,15 +58,13 @@ def predict_with(version: RegisteredVersion, rows: JudgedRows, store: FolderStor
 
 
 def _predict(version: RegisteredVersion, rows: JudgedRows, store: FolderStore, tracking: TrackingConfig) -> pa.Table:
-    from tunesmith.modeling.load import build_model
-
     assert version.lineage is not None
     with store.aside() as aside:
         folder = aside / "model"
-        fetch_model(version, version.lineage, "model", store, tracking, folder)
+        fetch_model(version, version.lineage, version.lineage.part, store, tracking, folder)
         place, served = find_served_model(folder)
-        model = build_model(place, rows.examples, served.labels, None, seed=0)
-        base = find_base(ModelConfig(base=str(place)))
+        model = served.load(place)
+        base = open_base(place, weights=())
         kind, tokenizer = find_kind(rows.examples), ensure_tokenizer(store.chunks, base, served.max_length)
         plan = plan_encoding(rows.examples, served.limit, base.tokenizer_digest, base.vocab_size)
         features = _encode(rows.open(), Encoding(plan, served.labels, tokenizer.load_encoder), store)

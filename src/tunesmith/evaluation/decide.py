@@ -204,7 +204,8 @@ class _Deciding:
 
 
 def _find_serving(exported: Ref) -> Serving:
-    measured = exported.facts["formats"]["safetensors"]
+    formats = exported.facts["formats"]
+    measured = formats["safetensors"] if "safetensors" in formats else formats["adapter"]  # registered as that alone
     return Serving(size_bytes=measured["size_bytes"], latency_seconds=measured["latency_seconds"]["1"])
 
 

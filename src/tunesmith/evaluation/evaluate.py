@@ -24,7 +24,8 @@ from tunesmith.evaluation.slices import SliceOptions, align_slices
 from tunesmith.features.files import read_split
 from tunesmith.kinds import Examples, find_kind, kind_module
 from tunesmith.kinds.protocol import Kind
-from tunesmith.modeling.base import ModelConfig, find_base
+from tunesmith.modeling.base import find_base
+from tunesmith.modeling.config import ModelConfig
 from tunesmith.section import Section
 from tunesmith.store.derivation import Derivation, compose_ingredients
 from tunesmith.store.folder import FolderStore

@@ -23,7 +23,11 @@ NO_GGUF = (
 
 
 class ExportConfig(Section):
-    """How a candidate is exported; as safetensors always, merged and, where one was trained, as an adapter."""
+    """How a candidate is exported: as safetensors, and where an adapter was trained, as that, too."""
+
+    merged: bool = True
+    """Whether an adapter is merged into its base model. If not, it is exported and registered alone, and the version
+    names its base model by the sha256 of each file; that has to be at hand wherever the version is used."""
 
     formats: tuple[Format, ...] = ()
     """What is written besides: `onnx`, and `onnx-int8`, whose weights are integers of 8 bits."""
@@ -56,6 +60,9 @@ class ExportConfig(Section):
 
     @model_validator(mode="after")
     def _check_effect(self) -> ExportConfig:
+        if not self.merged and self.formats:
+            text = f"{self.formats[0]} is made of the merged model; remove it, or set export.merged: true"
+            refuse_at(ExportConfig, {"formats": text})
         if self.max_disagreement_fraction is not None and ONNX_INT8 not in self.formats:
             text = "has no effect without onnx-int8 in export.formats; remove it"
             refuse_at(ExportConfig, {"max_disagreement_fraction": text})

@@ -13,16 +13,14 @@ from pydantic import BaseModel, ConfigDict
 from tunesmith.data.files import find_local_files
 from tunesmith.data.source_rows import OPTIONS, look_through
 from tunesmith.errors import CallError, TunesmithError
-from tunesmith.evaluation.served import ServedModel, find_served_model
+from tunesmith.evaluation.served import ServedModel, copy_tokenizer, find_served_model
 from tunesmith.export.clean_process import PlainModel
 from tunesmith.export.config import ADAPTER, NO_GGUF, ONNX, ONNX_INT8, SAFETENSORS, ExportConfig
 from tunesmith.export.formats import PARITY_FILE, FormatReport, write_reports
 from tunesmith.export.parity import ParitySet, compute_reference
-from tunesmith.export.pyfunc import PYFUNC_FILES
-from tunesmith.export.writing import Measuring, add_onnx
+from tunesmith.export.writing import Measuring, add_onnx, save_model
 from tunesmith.features.files import read_split
 from tunesmith.kinds import Kind, find_kind
-from tunesmith.kinds.protocol import AnyModel
 from tunesmith.store.folder import FolderStore
 from tunesmith.store.sealed import find_damage
 
@@ -144,26 +142,20 @@ def _write(
 ) -> FormatReport:
     import torch
 
-    from tunesmith.modeling.load import build_model
-
     kind = find_kind(served.examples)
-    model = build_model(place, served.examples, served.labels, None, seed=0)
+    model = served.load(place)
     test = ParitySet(features, kind, served.labels, model.config.pad_token_id, served.temperature)
     reference = compute_reference(model, test)
     measuring = Measuring(test, reference, reference.predictions, metric, config, torch.get_num_threads())
     if format == SAFETENSORS:
-        shutil.copytree(place, folder / format)
+        if served.base is None:
+            shutil.copytree(place, folder / format)
+        else:
+            save_model(model, copy_tokenizer(place, folder / "tokenizer"), served.whole, folder / format)
         return measuring.measure(format, PlainModel("transformers", folder / format, kind.AUTO_CLASS))
-    tokenizer = _copy_tokenizer(place, model, folder / "tokenizer")
-    (report,) = (report for _, report in add_onnx(model, tokenizer, served, [format], measuring, folder))
+    tokenizer = copy_tokenizer(place, folder / "tokenizer")
+    (report,) = (report for _, report in add_onnx(model, tokenizer, served.whole, [format], measuring, folder))
     return report
-
-
-def _copy_tokenizer(place: Path, model: AnyModel, target: Path) -> Path:
-    """The tokenizer's files of a model's folder: all that is neither weights nor configuration, nor for MLflow."""
-    own = {"config.json", "generation_config.json", "tunesmith.json", "model.safetensors.index.json", *PYFUNC_FILES}
-    shutil.copytree(place, target, ignore=lambda _, names: [n for n in names if n in own or n.endswith(".safetensors")])
-    return target
 
 
 def _find_examples(

@@ -10,16 +10,17 @@ import json
 import platform
 import shutil
 from collections.abc import Mapping
-from importlib.metadata import version
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
 from tunesmith.evaluation.served import ServedModel
-from tunesmith.store.keys import file_sha256
+from tunesmith.modeling.locate import PACKAGE
+from tunesmith.store.keys import folder_digest
 
-LOADER = Path(__file__).with_name("pyfunc_loader.py")
+LOADER = Path(__file__).with_name("pyfunc_loader")
 LIBRARIES = ("mlflow", "numpy", "pandas", "safetensors", "torch", "transformers")
 """What a served model needs, in the versions that it was proved with."""
 CODE = "code"
@@ -38,11 +39,10 @@ def write_pyfunc(folder: Path, served: ServedModel) -> None:
     from tunesmith.export.pyfunc_loader import describe_columns
 
     # Two models in one process may come with two loaders: modules of one name would be one.
-    module = f"tunesmith_loader_{file_sha256(LOADER)[:12]}"
-    (folder / CODE).mkdir()
-    shutil.copyfile(LOADER, folder / CODE / f"{module}.py")
+    module = f"tunesmith_loader_{folder_digest(LOADER)[:12]}"
+    shutil.copytree(LOADER, folder / CODE / module, ignore=shutil.ignore_patterns("__pycache__"))
     inputs, outputs = describe_columns(served.model_dump(mode="json"))
-    packages = [f"{name}=={version(name).partition('+')[0]}" for name in LIBRARIES]
+    packages = [f"{name}=={version(name).partition('+')[0]}" for name in _find_libraries(served)]
     (folder / "requirements.txt").write_text("\n".join(packages) + "\n", encoding="utf-8")
     python = platform.python_version()
     files: Mapping[str, Mapping[str, Any]] = {
@@ -67,6 +67,15 @@ def write_pyfunc(folder: Path, served: ServedModel) -> None:
     }
     for name, document in files.items():
         _write_yaml(folder / name, document)
+
+
+def _find_libraries(served: ServedModel) -> list[str]:
+    """The distributions that the model needs where it is served; the one that its base model lies in included."""
+    if served.base is None:
+        return [*LIBRARIES]
+    package = PACKAGE.fullmatch(served.base.base)
+    holding = [] if package is None else packages_distributions()[package["package"]]
+    return sorted({*LIBRARIES, "peft", *holding})
 
 
 def _columns(types: Mapping[str, str], *, required: bool) -> str:

@@ -70,6 +70,23 @@ def save_model(merged: AnyModel, tokenizer: Path, served: ServedModel, target: P
     write_pyfunc(target, served)
 
 
+def save_adapter(trained: AnyModel, adapter: Path, tokenizer: Path, served: ServedModel, target: Path) -> None:
+    """Write a folder with all that predicting needs but the weights of the base model, which `served` names.
+
+    Args:
+        trained: The base model with the adapter.
+        adapter: The folder of the adapter as training saved it.
+        tokenizer: The folder of the tokenizer's files.
+        served: What tunesmith.json says.
+        target: The folder.
+    """
+    shutil.copytree(adapter, target)
+    trained.get_base_model().config.save_pretrained(target)  # which head the two have
+    shutil.copytree(tokenizer, target, dirs_exist_ok=True)
+    served.save(target)
+    write_pyfunc(target, served)
+
+
 def add_onnx(
     merged: AnyModel, tokenizer: Path, served: ServedModel, formats: Sequence[str], measuring: Measuring, folder: Path
 ) -> Iterator[tuple[str, FormatReport]]:

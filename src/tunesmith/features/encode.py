@@ -19,7 +19,8 @@ from tunesmith.features.files import SPLITS, FeaturesFile, write_index
 from tunesmith.features.tokenizer_files import ensure_tokenizer
 from tunesmith.kinds import Examples, find_kind, kind_module
 from tunesmith.kinds.limit import Limit, OnOverflow
-from tunesmith.modeling.base import Base, ModelConfig, find_base
+from tunesmith.modeling.base import Base, find_base
+from tunesmith.modeling.config import ModelConfig
 from tunesmith.section import Section
 from tunesmith.store.chunks import Chunk, ChunkCache
 from tunesmith.store.derivation import Derivation, compose_ingredients

@@ -78,7 +78,7 @@ class Generator:
     """
 
     def __init__(self, folder: Path) -> None:
-        from tunesmith.modeling.load import build_model, load_tokenizer
+        from tunesmith.modeling.load import load_tokenizer
 
         place, served = find_served_model(folder)
         if find_kind(served.examples).AUTO_CLASS != CAUSAL:
@@ -92,9 +92,7 @@ class Generator:
                 f"{place}: holds {found}; chat needs the model as safetensors. Name the folder that the export stage "
                 "wrote, or models:/<name>@champion."
             )
-        # Nothing is at random here: an exported folder holds every weight, so the seed is without effect.
-        model: Any = build_model(place, served.examples, served.labels, None, seed=0)
-        self.model = model.eval().to(find_device())
+        self.model: Any = served.load(place).to(find_device())
         self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(place)
 
     @property

@@ -48,7 +48,8 @@ def find_model_folder(model: str, model_format: ModelFormat, home: Home, trackin
     found = find_named(model, tracking)
     if found.lineage is None:  # from another tool, or registered before versions said what their files are
         return _choose_format(resolve_model(model, tracking, cache), model_format)
-    wanted = found.lineage.files.get(model_format)
+    part = found.lineage.part if model_format == "model" else model_format
+    wanted = found.lineage.files.get(part)
     if wanted is None:
         raise CallError(f"{found.uri}: has no {model_format}; it has {', '.join(sorted(found.lineage.files))}")
     target = cache / found.model_name / f"{found.mlflow_run_id}-{wanted[:16]}"
@@ -56,7 +57,7 @@ def find_model_folder(model: str, model_format: ModelFormat, home: Home, trackin
         return target
     aside = cache / f".{uuid.uuid4().hex}"
     try:
-        fetch_model(found, found.lineage, model_format, store, tracking, aside)
+        fetch_model(found, found.lineage, part, store, tracking, aside)
         shutil.rmtree(target, ignore_errors=True)  # what is there is damaged
         target.parent.mkdir(parents=True, exist_ok=True)
         aside.rename(target)
@@ -71,7 +72,7 @@ def load_served(place: Path, served: ServedModel, precision: Precision) -> Loade
     Raises:
         CallError: bf16 was asked of an ONNX file, whose precision is in it.
     """
-    from tunesmith.modeling.load import build_model, load_tokenizer
+    from tunesmith.modeling.load import load_tokenizer
     from tunesmith.modeling.onnx_model import ONNX_FILE, load_onnx
     from tunesmith.modeling.tokenizer import make_encoder
 
@@ -80,8 +81,7 @@ def load_served(place: Path, served: ServedModel, precision: Precision) -> Loade
         if precision != "fp32":
             raise CallError(f"{place}: the precision of an ONNX file is in it; leave out --precision {precision}")
         return LoadedModel(load_onnx(place), tokenizer, make_encoder(tokenizer), "cpu", temperature)
-    # Nothing is at random here: an exported folder holds every weight, so the seed is without effect.
-    model, device = build_model(place, served.examples, served.labels, None, seed=0).eval(), find_device()
+    model, device = served.load(place), find_device()
     model.to(device)
     if precision == "bf16":
         model.forward = _autocast(model.forward, device)

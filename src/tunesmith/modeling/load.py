@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.errors import ModelError
 from tunesmith.kinds import Examples, find_kind
 from tunesmith.kinds.protocol import AnyModel
-from tunesmith.modeling.base import ALL_LINEAR, LoraConfig, Quantization, find_weights
+from tunesmith.modeling.base import find_weights
+from tunesmith.modeling.config import ALL_LINEAR, LoraConfig, Quantization
 from tunesmith.modeling.quantize import (
     check_installed,
     count_weights,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "build_model",
     "count_parameters",
+    "load_adapted",
     "load_on_original",
     "load_tokenizer",
     "load_trained",
@@ -86,8 +88,6 @@ def build_model(
 def load_trained(candidate: Path, base: Path, examples: Examples, labels: Sequence[str]) -> AnyModel:
     """The model of a train artifact: its own weights, or the base model with its adapter.
 
-    A base model that was quantized for the training has the values that its bits stood for, in plain layers.
-
     Args:
         candidate: The artifact's folder, with `model/` or `adapter/`.
         base: The folder of the base model that it was trained from.
@@ -99,9 +99,23 @@ def load_trained(candidate: Path, base: Path, examples: Examples, labels: Sequen
     """
     if (candidate / "model").is_dir():
         return _load(candidate / "model", examples, labels)[0].eval()
-    quantization = read_quantization(candidate / "adapter")
+    return load_adapted(candidate / "adapter", base, examples, labels)
+
+
+def load_adapted(adapter: Path, base: Path, examples: Examples, labels: Sequence[str]) -> AnyModel:
+    """A base model with a trained adapter beside its weights, in evaluation mode.
+
+    A base model that was quantized for the training has the values that its bits stood for, in plain layers.
+
+    Args:
+        adapter: The adapter's folder.
+        base: The folder of the base model that it was trained on.
+        examples: Decides which head the model has.
+        labels: The label set in id order.
+    """
+    quantization = read_quantization(adapter)
     model, _ = _load(base, examples, labels, quantization)
-    return _attach(model if quantization is None else dequantize(model), candidate / "adapter")
+    return _attach(model if quantization is None else dequantize(model), adapter)
 
 
 def load_on_original(candidate: Path, base: Path, examples: Examples, labels: Sequence[str]) -> AnyModel:

@@ -21,7 +21,8 @@ TOKENIZER_FILES = (
 )
 """What belongs to a tokenizer, as patterns."""
 
-_PACKAGE = re.compile(r"package:(?P<package>[A-Za-z_]\w*)/(?P<folder>[^\\]+)")
+PACKAGE = re.compile(r"package:(?P<package>[A-Za-z_]\w*)/(?P<folder>[^\\]+)")
+"""The name of a folder, or of a .gguf file, in an installed Python package."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
@@ -37,7 +38,7 @@ def resolve_base(value: str, info: ValidationInfo) -> str:
         ValueError: It is none of the things that a base can be.
     """
     if value.startswith("package:"):
-        match = _PACKAGE.fullmatch(value)
+        match = PACKAGE.fullmatch(value)
         if match is None or not {".", ".."}.isdisjoint(Path(match["folder"]).parts):
             raise ValueError(
                 "after 'package:' come an import name and a folder, or a .gguf file, in it: 'package:my_models/tiny'"
@@ -59,12 +60,23 @@ def locate_base(base: str, revision: str | None) -> Path:
     Raises:
         ModelError: There is no such package or Hub model, or it cannot be reached; a path is not looked at.
     """
-    match = _PACKAGE.fullmatch(base)
+    match = PACKAGE.fullmatch(base)
     if match is not None:
         return _find_in_package(match["package"], match["folder"])
     if _is_path(base):
         return Path(base).expanduser()
     return _fetch(base, revision)
+
+
+def find_cached(name: str, revision: str | None) -> Path | None:
+    """The folder in the cache of the Hub, without a look at the Hub; None where there is none. It may lack files."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, revision=revision, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
 
 
 def _is_path(base: str) -> bool:

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from tunesmith.errors import ModelError
-from tunesmith.modeling.base import ALL_LINEAR, LoraConfig, Quantization
+from tunesmith.modeling.config import ALL_LINEAR, LoraConfig, Quantization
 
 WEIGHT_BYTES = GRADIENT_BYTES = 4
 """Both are in fp32."""

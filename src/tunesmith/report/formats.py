@@ -23,10 +23,10 @@ def describe_format(report: FormatReport) -> dict[str, str]:
 
 
 def describe_shipping(formats: Mapping[str, FormatReport]) -> list[str]:
-    """Which formats there are, and of each that is not shipped why, a line each; nothing where there is only one."""
+    """Which formats there are, and of each that is not shipped why, a line each; nothing where that is safetensors."""
     shipped = [f"{name} {describe_bytes(report.size_bytes)}" for name, report in formats.items() if report.is_shipped]
     missing = [f"{name} is not shipped: {report.reason}" for name, report in formats.items() if not report.is_shipped]
-    return [f"exported {', '.join(shipped)}", *missing] if len(formats) > 1 else []
+    return [f"exported {', '.join(shipped)}", *missing] if [*formats] != ["safetensors"] else []
 
 
 def describe_bytes(size: int) -> str:

@@ -57,7 +57,7 @@ def build_metadata(story: Story) -> ModelCardData:
         for name, value in facts["metrics"].items()
     ]
     return ModelCardData(
-        library_name="transformers",
+        library_name="transformers" if story.is_whole else "peft",
         pipeline_tag=kind,
         base_model=story.hub_base,
         tags=["tunesmith", kind],

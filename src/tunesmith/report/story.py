@@ -11,6 +11,7 @@ from typing import Any
 from tunesmith.evaluation.error_analysis import ErrorTables
 from tunesmith.evaluation.gate import Decision
 from tunesmith.store.ref import Facts, Ref
+from tunesmith.tracking.lineage import MODEL, find_served_part
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
@@ -60,6 +61,11 @@ class Story:
     def hub_base(self) -> str | None:
         """The base model's name on the Hub, such as `org/name`; None of any other, which says nothing elsewhere."""
         return self.base if HUB_NAME.fullmatch(self.base) else None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the version holds all weights, and not an adapter alone."""
+        return find_served_part(self.exported.facts["files"]) == MODEL
 
     @property
     def stages(self) -> tuple[Ref, ...]:
@@ -123,6 +129,8 @@ def find_limits(story: Story) -> list[str]:
         rare = [row["label"] for row in story.errors.classes.to_pylist() if row["support"] < MIN_SUPPORT]
         if rare:
             found.append(f"{len(rare)} labels have fewer than {MIN_SUPPORT} test rows: their numbers say little.")
+    if not story.is_whole:
+        found.append("The version is an adapter alone: it answers on the very base model that it was trained on.")
     if story.decided.champion is None:
         found.append("There was no champion to compare with when it was decided.")
     return found

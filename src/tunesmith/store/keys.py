@@ -47,7 +47,12 @@ def file_checksum(path: Path) -> str:
 def folder_digest(folder: Path) -> str:
     """What a folder holds, as a key: the names and the bytes of all files in it.
 
-    What Python compiles of a model's loader, where it lies, is left out: it comes with the first use.
+    What using a model leaves behind where it lies is left out: what Python compiles of its loader, and which version
+    MLflow loaded it as.
     """
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.parent.name != "__pycache__")
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and not _is_left_behind(path, folder))
     return compute_key({path.relative_to(folder).as_posix(): file_sha256(path) for path in files})
+
+
+def _is_left_behind(path: Path, folder: Path) -> bool:
+    return path.parent.name == "__pycache__" or path == folder / "registered_model_meta"

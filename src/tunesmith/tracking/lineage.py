@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -11,6 +12,10 @@ START_TAG = "tunesmith.start"
 """The same for a person: what the training began from."""
 ROWS_FILE = "rows.u64"
 """The set of rows that a model was trained on, those of the models that it began from included."""
+
+
+MODEL, ADAPTER = "model", "adapter"
+"""The folders of a version: the whole model, its adapter merged into it; and the adapter alone."""
 
 
 class StartPoint(BaseModel):
@@ -57,9 +62,20 @@ class Lineage(BaseModel):
     export: str
     """The key of the export artifact, which holds the same files."""
     files: dict[str, str]
-    """The digest of the folder `model`, and of each other format that was shipped, such as `adapter` or `onnx`."""
+    """The digest of each folder of the export, by its name: `model`, and of the other formats those that were shipped,
+    such as `onnx`; where the model is registered as an adapter alone, `adapter` and no other."""
     temperature: float | None = None
     """What divides its logits; None where nothing does."""
+
+    @property
+    def part(self) -> str:
+        """The folder that the version is served from: `model`, or `adapter` where it is registered as that alone."""
+        return find_served_part(self.files)
+
+
+def find_served_part(files: Collection[str]) -> str:
+    """The folder of an export that a version is served from, by the names of its folders."""
+    return ADAPTER if MODEL not in files and ADAPTER in files else MODEL
 
 
 def describe_start(training: Training) -> str:

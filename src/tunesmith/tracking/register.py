@@ -34,11 +34,12 @@ from tunesmith.tracking.contents import (
     log_report,
     log_training,
 )
+from tunesmith.tracking.lineage import find_served_part
 from tunesmith.tracking.record import RecipeRecord
 from tunesmith.tracking.registry import RegisteredVersion, find_version, read_version
 from tunesmith.tracking.standing import find_aliases
 from tunesmith.tracking.version_tags import describe_decision, describe_version
-from tunesmith.tracking.versions import ensure_version, finish_promotion, promote
+from tunesmith.tracking.versions import check_part, ensure_version, finish_promotion, promote
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -174,6 +175,7 @@ class _Sources:
 
     def build(self, folder: Path) -> Facts:
         with mlflow_client(self.tracking) as client:
+            check_part(client, self.registry, self.candidate.key, self.part)
             run = open_run(client, self.tracking, self.record, self.candidate.key, self.flow_run_id)
             self._log_metrics(client, run)
             log_dataset(client, run, self.record.name, self.snapshot)
@@ -231,7 +233,7 @@ class _Sources:
         tags = describe_version(self.record.name, self.snapshot, self.candidate, self.report, self.exported)
         if not self.is_settled:
             tags |= describe_decision(self.decision)
-        version = ensure_version(client, self.registry, self.candidate.key, run, tags)
+        version = ensure_version(client, self.registry, self.candidate.key, run, self.part, tags)
         if self.is_settled:
             return finish_promotion(client, self.registry, version)
         # Before it is promoted: once it is, its decision is settled, and the report of the last one that judged stays.
@@ -261,6 +263,11 @@ class _Sources:
         )
         write_report(folder, story)
         log_report(client, run, folder)
+
+    @property
+    def part(self) -> str:
+        """The folder of the export that the version is served from."""
+        return find_served_part(self.exported.facts["files"])
 
     @property
     def is_settled(self) -> bool:

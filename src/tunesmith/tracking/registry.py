@@ -20,7 +20,7 @@ from tunesmith.tracking.candidate_run import CANDIDATE_TAG
 from tunesmith.tracking.client import mlflow_client
 from tunesmith.tracking.config import RegistryConfig, TrackingConfig
 from tunesmith.tracking.glance import local_folder
-from tunesmith.tracking.lineage import LINEAGE_TAG, Lineage
+from tunesmith.tracking.lineage import LINEAGE_TAG, MODEL, Lineage
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -278,7 +278,7 @@ def _download(found: RegisteredVersion, tracking: TrackingConfig, folder: Path) 
     aside.mkdir(parents=True)
     try:
         with mlflow_client(tracking) as client:
-            fetched = client.download_artifacts(found.mlflow_run_id, "model", str(aside))
+            fetched = client.download_artifacts(found.mlflow_run_id, MODEL, str(aside))
         Path(fetched).replace(folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)

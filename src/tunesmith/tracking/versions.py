@@ -6,10 +6,11 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.errors import TunesmithError
+from tunesmith.errors import ModelError, TunesmithError
 from tunesmith.tracking.candidate_run import CANDIDATE_TAG
 from tunesmith.tracking.config import RegistryConfig
 from tunesmith.tracking.history import change_champion, finish_changes, set_candidate
+from tunesmith.tracking.lineage import ADAPTER
 from tunesmith.tracking.registry import (
     PROMOTED_TAG,
     RegisteredVersion,
@@ -25,8 +26,23 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+def check_part(client: MlflowClient, registry: RegistryConfig, candidate_key: str, part: str) -> None:
+    """Refuse to exchange the files of a version: what it is served from is written down once.
+
+    Raises:
+        ModelError: The candidate is registered with another folder than `part`.
+    """
+    found = read_version(client, registry, candidate_key)
+    if found is not None and not found.source.endswith(f"/{part}"):
+        how = "with its merged weights" if part == ADAPTER else "as an adapter alone"
+        raise ModelError(
+            f"export.merged: this candidate is registered already, {how}, as {found.uri}, and that keeps its files. "
+            "Set export.merged back; the next rows or other settings make a candidate that can be registered otherwise."
+        )
+
+
 def ensure_version(
-    client: MlflowClient, registry: RegistryConfig, candidate_key: str, run: Run, tags: Mapping[str, str]
+    client: MlflowClient, registry: RegistryConfig, candidate_key: str, run: Run, part: str, tags: Mapping[str, str]
 ) -> RegisteredVersion:
     """The one version of a candidate, created where there is none; its tags are brought up to date.
 
@@ -34,12 +50,13 @@ def ensure_version(
         client: The client; on a SQLite store the caller holds the lock (`exclusive`).
         registry: Which registered model.
         candidate_key: The key of the train artifact.
-        run: The candidate's run; the model's files are its artifacts below `model/`.
+        run: The candidate's run, whose artifacts the model's files are.
+        part: Which folder of them the version is served from.
         tags: What the version says of itself, besides the candidate.
     """
     found = read_version(client, registry, candidate_key)
     if found is None:
-        found = _create_version(client, registry, candidate_key, run, tags)
+        found = _create_version(client, registry, candidate_key, run, part, tags)
     if not found.aliases and found.promoted_by is None and found.version == _find_newest(client, registry):
         set_candidate(client, found)
     present = client.get_model_version(registry.model_name, str(found.version)).tags
@@ -127,12 +144,12 @@ def _is_displaced(champion: RegisteredVersion, version: RegisteredVersion, decis
 
 
 def _create_version(
-    client: MlflowClient, registry: RegistryConfig, candidate_key: str, run: Run, tags: Mapping[str, str]
+    client: MlflowClient, registry: RegistryConfig, candidate_key: str, run: Run, part: str, tags: Mapping[str, str]
 ) -> RegisteredVersion:
     _ensure_registered_model(client, registry.model_name)
     created = client.create_model_version(
         registry.model_name,
-        source=f"{run.info.artifact_uri}/model",
+        source=f"{run.info.artifact_uri}/{part}",
         run_id=run.info.run_id,
         tags={**tags, CANDIDATE_TAG: candidate_key},
         await_creation_for=0,

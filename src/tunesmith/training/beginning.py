@@ -15,9 +15,10 @@ from tunesmith.data.chunked import ChunkedRows
 from tunesmith.data.partition import ROW_ID
 from tunesmith.data.row_sets import RowNumbers, digest_rows, dump_rows, number_rows, unite
 from tunesmith.errors import DataError, ModelError
+from tunesmith.evaluation.served import find_served_model
 from tunesmith.features.files import read_split
 from tunesmith.kinds import Examples, find_kind
-from tunesmith.modeling.base import ModelConfig
+from tunesmith.modeling.config import ModelConfig
 from tunesmith.store.derivation import Derivation, compose_ingredients
 from tunesmith.store.folder import FolderStore
 from tunesmith.store.keys import compute_key
@@ -160,7 +161,8 @@ class Beginning:
     def _point(self, version: RegisteredVersion) -> StartPoint:
         lineage = read_lineage(version)
         part = find_part(self.model, lineage)
-        digest = compute_key({"part": part, "files": lineage.files[part], "seen": lineage.training.seen})
+        files = lineage.files[part if part in lineage.files else lineage.part]
+        digest = compute_key({"part": part, "files": files, "seen": lineage.training.seen})
         return StartPoint(candidate=str(version.candidate_key), version=version.version, digest=digest)
 
     def _build(self, folder: Path) -> Facts:
@@ -172,15 +174,19 @@ class Beginning:
         if self.version is None:
             return self.facts
         log.info("start: %s", describe_start(self.facts))
-        fetch_model(
-            self.version,
-            read_lineage(self.version),
-            self.facts["part"],
-            self.store,
-            self.registry.tracking,
-            folder / self.facts["part"],
-        )
+        self._fetch(self.version, self.facts["part"], folder)
         return {**self.facts, "num_examples": self._write_chosen(folder)}
+
+    def _fetch(self, version: RegisteredVersion, part: str, folder: Path) -> None:
+        """Write a part of a version into a folder; the whole of one that is registered as an adapter is made first."""
+        lineage = read_lineage(version)
+        if part in lineage.files:
+            fetch_model(version, lineage, part, self.store, self.registry.tracking, folder / part)
+            return
+        with self.store.aside() as aside:
+            fetch_model(version, lineage, lineage.part, self.store, self.registry.tracking, aside / lineage.part)
+            place, served = find_served_model(aside / lineage.part)
+            served.save_whole(place, folder / part)
 
     def _write_chosen(self, folder: Path) -> int:
         chosen = self.choose_examples()

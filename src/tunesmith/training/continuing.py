@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from tunesmith.store.ref import Ref
-from tunesmith.tracking.lineage import ROWS_FILE, StartPoint, Training
+from tunesmith.tracking.lineage import ADAPTER, MODEL, ROWS_FILE, StartPoint, Training
 from tunesmith.training.beginning import CHOSEN_FILE
-from tunesmith.training.fit import ADAPTER, MODEL
 from tunesmith.training.job import Job
 from tunesmith.training.replay import ensure_chosen
 

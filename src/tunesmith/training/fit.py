@@ -8,12 +8,10 @@ from typing import Any
 from tunesmith.errors import ModelError
 from tunesmith.kinds import Examples
 from tunesmith.kinds.labels import name_some
-from tunesmith.modeling.base import ModelConfig
-from tunesmith.tracking.lineage import Lineage
+from tunesmith.modeling.config import ModelConfig
+from tunesmith.tracking.lineage import ADAPTER, MODEL, Lineage
 from tunesmith.tracking.registry import RegisteredVersion
 
-MODEL, ADAPTER = "model", "adapter"
-"""The folders of a version: the whole model, its adapter merged into it; and the adapter alone."""
 FREE_TO_CHANGE = frozenset({"lora_dropout"})
 """What of the section on the adapter does not shape its weights."""
 START_ANEW = "Set model.start: base for one run; once its candidate is the champion, later runs go on from that."

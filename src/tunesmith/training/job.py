@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from tunesmith.kinds import Examples
-from tunesmith.modeling.base import LoraConfig, Quantization
+from tunesmith.modeling.config import LoraConfig, Quantization
 from tunesmith.training.config import TrainConfig
 
 

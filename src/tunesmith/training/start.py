@@ -15,7 +15,8 @@ from tunesmith.data.chunked import ChunkedRows
 from tunesmith.data.row_sets import find_members, number_rows
 from tunesmith.errors import DataError
 from tunesmith.kinds import Examples, find_kind
-from tunesmith.modeling.base import ModelConfig, find_base
+from tunesmith.modeling.base import find_base
+from tunesmith.modeling.config import ModelConfig
 from tunesmith.store.derivation import Derivation
 from tunesmith.store.folder import FolderStore
 from tunesmith.store.ref import Ref

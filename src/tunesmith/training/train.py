@@ -11,7 +11,8 @@ from typing import Any
 from tunesmith.data.sources import DataConfig
 from tunesmith.data.split_config import SplitConfig
 from tunesmith.kinds import Examples, find_kind, kind_module
-from tunesmith.modeling.base import Base, ModelConfig, adapter_libraries, find_base
+from tunesmith.modeling.base import Base, find_base
+from tunesmith.modeling.config import ModelConfig, adapter_libraries
 from tunesmith.modeling.memory import check_targets
 from tunesmith.modeling.quantize import check_installed
 from tunesmith.store.derivation import Derivation, compose_ingredients

@@ -15,7 +15,7 @@ from tunesmith.features.encode import TokenizeConfig, derive_encode, encode
 from tunesmith.features.files import read_split
 from tunesmith.kinds.text_classification import TextClassification
 from tunesmith.kinds.text_generation import TextGeneration
-from tunesmith.modeling.base import LoraConfig, ModelConfig
+from tunesmith.modeling.config import LoraConfig, ModelConfig
 from tunesmith.modeling.load import load_tokenizer
 from tunesmith.store.code import code_identity
 from tunesmith.store.folder import FolderStore

@@ -26,7 +26,8 @@ from tunesmith.features.files import read_split
 from tunesmith.kinds import text_classification, text_generation
 from tunesmith.kinds.text_classification import TextClassification
 from tunesmith.kinds.text_generation import TextGeneration
-from tunesmith.modeling.base import ModelConfig, find_base
+from tunesmith.modeling.base import find_base
+from tunesmith.modeling.config import ModelConfig
 from tunesmith.store.folder import FolderStore
 from tunesmith.store.keys import compute_key, file_sha256
 from tunesmith.store.ref import Ref
@@ -145,7 +146,8 @@ def test_what_is_appended_is_encoded_without_transformers(tmp_path: Path, bert: 
 import pathlib, sys
 from tunesmith.features.encode import TokenizeConfig, encode
 from tunesmith.kinds.text_classification import TextClassification
-from tunesmith.modeling.base import ModelConfig, find_base
+from tunesmith.modeling.base import find_base
+from tunesmith.modeling.config import ModelConfig
 from tunesmith.store.folder import FolderStore
 from tunesmith.store.ref import Ref
 splits = Ref(kind="split", key="after", uri={splits.uri!r})

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from tunesmith.errors import ModelError
 from tunesmith.modeling import base as base_module
-from tunesmith.modeling.base import LoraConfig, ModelConfig, find_base
+from tunesmith.modeling.base import find_base
+from tunesmith.modeling.config import LoraConfig, ModelConfig
 
 
 def copy(folder: Path, target: Path) -> Path:

@@ -13,7 +13,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from tunesmith.kinds.text_classification import TextClassification
 from tunesmith.kinds.text_generation import TextGeneration
-from tunesmith.modeling.base import LoraConfig
+from tunesmith.modeling.config import LoraConfig
 from tunesmith.modeling.dropout import FastDropout, attend, drop, use_fast_dropout
 from tunesmith.modeling.load import build_model
 

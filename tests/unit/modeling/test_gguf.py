@@ -18,7 +18,8 @@ from tunesmith.errors import ModelError
 from tunesmith.kinds.text_classification import TextClassification
 from tunesmith.kinds.text_generation import TextGeneration
 from tunesmith.modeling import gguf as gguf_module
-from tunesmith.modeling.base import Base, ModelConfig, find_base
+from tunesmith.modeling.base import Base, find_base
+from tunesmith.modeling.config import ModelConfig
 from tunesmith.modeling.load import build_model, load_tokenizer
 from tunesmith.store.sealed import find_damage
 

@@ -13,7 +13,7 @@ from tiny_models import TEXTS, WORDS, make_bert, make_llama
 from tunesmith.errors import ModelError
 from tunesmith.kinds.text_classification import TextClassification
 from tunesmith.kinds.text_generation import TextGeneration
-from tunesmith.modeling.base import LoraConfig
+from tunesmith.modeling.config import LoraConfig
 from tunesmith.modeling.load import build_model, count_parameters, load_tokenizer, load_trained, merge, pad_token_id
 
 CLASSES = TextClassification(kind="text-classification", text="text", label="label")

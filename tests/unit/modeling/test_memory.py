@@ -7,7 +7,7 @@ import pytest
 from tiny_models import WORDS, make_bert
 from tunesmith.errors import ModelError
 from tunesmith.kinds.text_classification import TextClassification
-from tunesmith.modeling.base import LoraConfig
+from tunesmith.modeling.config import LoraConfig
 from tunesmith.modeling.load import build_model
 from tunesmith.modeling.memory import check_targets, estimate_training_bytes
 

@@ -13,7 +13,7 @@ from tunesmith.errors import ModelError
 from tunesmith.kinds.text_classification import TextClassification
 from tunesmith.kinds.text_generation import TextGeneration
 from tunesmith.modeling import quantize
-from tunesmith.modeling.base import LoraConfig
+from tunesmith.modeling.config import LoraConfig
 from tunesmith.modeling.load import build_model, count_parameters, load_on_original, load_trained, merge
 from tunesmith.modeling.quantize import compute_in, save_quantization
 

@@ -15,7 +15,7 @@ from moto_s3 import aws, bucket, connect, moto_url
 from tiny_features import write_features
 from tiny_models import make_bert, make_llama
 from tunesmith.kinds.text_generation import TextGeneration
-from tunesmith.modeling.base import LoraConfig
+from tunesmith.modeling.config import LoraConfig
 from tunesmith.store.ref import Ref
 from tunesmith.training.checkpoints import Checkpoints
 from tunesmith.training.config import TrainConfig

@@ -12,7 +12,7 @@ import torch
 from killable_training import CLASSIFICATION, Trainings
 from tunesmith.errors import ModelError
 from tunesmith.modeling import quantize
-from tunesmith.modeling.base import LoraConfig, ModelConfig
+from tunesmith.modeling.config import LoraConfig, ModelConfig
 from tunesmith.modeling.load import build_model, count_parameters, load_trained
 from tunesmith.store.folder import FolderStore
 from tunesmith.store.sealed import read_manifest

@@ -17,7 +17,7 @@ from tunesmith.errors import DataError, ModelError
 from tunesmith.features.files import read_split
 from tunesmith.kinds.text_classification import TextClassification
 from tunesmith.kinds.text_generation import TextGeneration
-from tunesmith.modeling.base import LoraConfig
+from tunesmith.modeling.config import LoraConfig
 from tunesmith.tracking.client import mlflow_client
 from tunesmith.tracking.config import TrackingConfig
 from tunesmith.tracking.environment import MLFLOW_ENVIRONMENT

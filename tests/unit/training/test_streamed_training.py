@@ -21,7 +21,8 @@ from tunesmith.data.stream_snapshot import open_description
 from tunesmith.errors import DataError
 from tunesmith.features.files import read_split
 from tunesmith.kinds.limit import Limit
-from tunesmith.modeling.base import ModelConfig, find_base
+from tunesmith.modeling.base import find_base
+from tunesmith.modeling.config import ModelConfig
 from tunesmith.store.folder import FolderStore
 from tunesmith.training.config import TrainConfig
 from tunesmith.training.streaming import FeatureStream, make_encode, open_stream

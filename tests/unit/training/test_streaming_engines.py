@@ -11,7 +11,8 @@ from killable_training import CLASSIFICATION
 from streamed_features import stream_features
 from tiny_models import copy_without_dropout
 from tunesmith.errors import Preempted
-from tunesmith.modeling.base import LoraConfig, ModelConfig, find_base
+from tunesmith.modeling.base import find_base
+from tunesmith.modeling.config import LoraConfig, ModelConfig
 from tunesmith.store.sealed import read_manifest
 from tunesmith.training.config import TrainConfig
 from tunesmith.training.reporter import Reporter

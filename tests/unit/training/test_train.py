@@ -8,7 +8,7 @@ import pytest
 
 from killable_training import CLASSIFICATION, Told, Trainings, assert_same, kill_in_every_way
 from tunesmith.errors import ModelError, TrainingError
-from tunesmith.modeling.base import LoraConfig, ModelConfig
+from tunesmith.modeling.config import LoraConfig, ModelConfig
 from tunesmith.store.folder import FolderStore
 from tunesmith.training.config import TrainConfig
 from tunesmith.training.train import derive_train, train
