@@ -31,5 +31,5 @@ if __name__ == "__main__":
         for comparison in bench_tokenizing(make_table(NUM_TOKENIZED, is_pair=is_pair)):
             print(comparison, flush=True)
     bench_appending(int(sys.argv[1]) if len(sys.argv) > 1 else NUM_APPENDED_TO)
-    bench_training(None, quality=False)
+    bench_training(None, 1.0, quality=False)
     bench_predicting()

@@ -7,6 +7,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict
 
 from tunesmith.training.config import TrainConfig
+from tunesmith.training.schedule import Schedule
 
 
 class Best(BaseModel):
@@ -30,6 +31,10 @@ class Best(BaseModel):
     def should_stop(self, config: TrainConfig) -> bool:
         """Whether the recipe asks for an end here."""
         return config.early_stopping_patience is not None and self.num_worse >= config.early_stopping_patience
+
+    def needs_checkpoint(self, step: int, schedule: Schedule) -> bool:
+        """Whether the model behind the validation of a step may be the result, and training goes on from it."""
+        return self.step_to_keep(schedule.config) == step != schedule.num_steps
 
     def step_to_keep(self, config: TrainConfig) -> int | None:
         """The step whose model will be the result, as far as it is known; None where the last one's will be."""

@@ -68,7 +68,8 @@ class TrainConfig(Section):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Of the new head, the adapter, the order of the examples and the dropout."""
     save_steps: Annotated[int, Field(ge=1), NOT_IN_KEY] = 100
-    """Steps between checkpoints; one more is written at the end of each epoch."""
+    """Steps between checkpoints; where the best model is the result, one more follows each validation that is the best
+    so far."""
     logging_steps: Annotated[int, Field(ge=1)] = 10
     """Steps between two rows of training metrics."""
 

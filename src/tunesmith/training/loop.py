@@ -142,7 +142,7 @@ class _Loop:
             self.reporter.log(step_row(self.step, self.epoch, self.meter.take_row()))
         if is_true_anywhere(self.reporter.should_stop):
             self._stop()
-        if self.schedule.is_save_step(self.step):
+        if self.schedule.is_save_step(self.step) and not self.schedule.ends_epoch(self.step):
             self._save()
 
     def _end_epoch(self) -> None:
@@ -155,7 +155,8 @@ class _Loop:
         self.reporter.log(epoch_row(self.step, self.epoch, self.meter.take_epoch(), validation_loss))
         self.num_validated_epochs += 1
         self.best = self.best.after(self.step, validation_loss)
-        self._save()
+        if self.schedule.is_save_step(self.step) or self.best.needs_checkpoint(self.step, self.schedule):
+            self._save()
 
     def _stop(self) -> None:
         self._save()

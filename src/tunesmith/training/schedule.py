@@ -133,5 +133,9 @@ class Schedule:
         return step % self.config.logging_steps == 0 or step == self.num_steps
 
     def is_save_step(self, step: int) -> bool:
-        """Whether a checkpoint follows a step in the middle of an epoch; at its end, one follows the validation."""
-        return step % self.config.save_steps == 0 and step % self.steps_per_epoch != 0 and step != self.num_steps
+        """Whether a checkpoint follows a step; at the end of an epoch it follows the validation, too."""
+        return step % self.config.save_steps == 0 and step != self.num_steps
+
+    def ends_epoch(self, step: int) -> bool:
+        """Whether a validation follows a step."""
+        return step % self.steps_per_epoch == 0 or step == self.num_steps

@@ -173,21 +173,19 @@ class _Bookkeeping(TrainerCallback):
         if self.schedule.is_logging_step(step):
             self.reporter.log(step_row(step, self.find_epoch(step), self.meter.take_row()))
         # At an epoch's last step the checkpoint waits for the validation: the Trainer would not validate it later.
-        is_inside_epoch = step % self.schedule.steps_per_epoch != 0 and step != self.schedule.num_steps
-        is_asked = is_true_anywhere(self.reporter.should_stop) or self.schedule.is_save_step(step)
-        control.should_save = is_inside_epoch and is_asked
+        control.should_save = self._is_asked_to_save(step) and not self.schedule.ends_epoch(step)
 
-    def on_epoch_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Save after the validation, but not after the last step: the Trainer would take one more from there."""
-        control.should_save = state.global_step != self.schedule.num_steps
-
-    def end_validation(self, step: int, validation_loss: float) -> None:
-        """Write an epoch's row."""
+    def end_validation(self, step: int, validation_loss: float, control: TrainerControl) -> None:
+        """Write an epoch's row; save where it is due, but not after the last step: the Trainer would take one more."""
         self.reporter.log(epoch_row(step, self.find_epoch(step), self.meter.take_epoch(), validation_loss))
         self.num_validated_epochs += 1
         self.best = self.best.after(step, validation_loss)
+        control.should_training_stop |= self.best.should_stop(self.schedule.config)
+        is_due = self._is_asked_to_save(step) or self.best.needs_checkpoint(step, self.schedule)
+        control.should_save = is_due and step != self.schedule.num_steps
+
+    def _is_asked_to_save(self, step: int) -> bool:
+        return is_true_anywhere(self.reporter.should_stop) or self.schedule.is_save_step(step)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Seal the folder that the Trainer has just written, and stop if asked to."""
@@ -253,8 +251,7 @@ class _MeteredTrainer(Trainer):
         loss = compute_validation_loss(
             self.model, self._prepared, self.args.device, self._bookkeeping.reporter, may_stop=False
         )
-        self._bookkeeping.end_validation(self.state.global_step, loss)
-        self.control.should_training_stop |= self._bookkeeping.best.should_stop(self._prepared.schedule.config)
+        self._bookkeeping.end_validation(self.state.global_step, loss, self.control)
         return {}
 
     def load_kept(self, step: int) -> None:

@@ -206,6 +206,44 @@ def test_the_rows_hold_the_step_metrics_and_each_epoch_s_losses(engine, tmp_path
 
 
 @ENGINES
+@pytest.mark.parametrize(("num_epochs", "save_steps", "steps"), [(2, 4, [4, 8, 12, 16, 20, 24, 28]), (3, 15, [15, 30])])
+def test_a_checkpoint_follows_every_so_many_steps_but_not_the_last(
+    engine, num_epochs, save_steps, steps, tmp_path, make_job, train_here, monkeypatch
+):
+    job = make_job(tmp_path, engine=engine, num_epochs=num_epochs, save_steps=save_steps)
+    positions = watch_checkpoints(monkeypatch)
+    train_here(job)
+    assert [position.step for position in positions] == steps
+    assert [position.num_validated_epochs for position in positions] == [step // 15 for step in steps]
+
+
+@ENGINES
+def test_where_the_best_model_is_the_result_a_checkpoint_follows_each_validation_that_is_the_best_so_far(
+    engine, tmp_path, make_job, train_here, monkeypatch
+):
+    job = make_job(tmp_path, engine=engine, num_epochs=4, save_steps=100, load_best_model_at_end=True)
+    positions = watch_checkpoints(monkeypatch)
+    train_here(job)
+    losses = {row["step"]: loss for row in rows(job) if (loss := row["metrics"].get("validation/loss")) is not None}
+    best = [step for step, loss in losses.items() if loss == min(losses[at] for at in losses if at <= step)]
+    assert [position.step for position in positions] == [step for step in best if step != 60]
+    assert [position.kept_step for position in positions] == [position.step for position in positions]
+    assert positions
+
+
+def watch_checkpoints(monkeypatch):
+    """The positions of the checkpoints that are published from here on."""
+    positions, publish = [], Checkpoints.publish
+
+    def publish_and_remember(self, folder, position, spool):
+        positions.append(position)
+        publish(self, folder, position, spool)
+
+    monkeypatch.setattr(Checkpoints, "publish", publish_and_remember)
+    return positions
+
+
+@ENGINES
 def test_a_loss_that_is_not_finite_names_the_step_and_keeps_the_checkpoints(
     engine, tmp_path, make_job, train_here, monkeypatch
 ):
