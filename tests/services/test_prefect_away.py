@@ -21,7 +21,7 @@ from projects import make_classification
 pytestmark = [pytest.mark.services, pytest.mark.timeout(400)]
 
 BINARIES = Path(sys.executable).parent
-LONG = "--set=train.num_epochs=40"
+LONG = "--set=train.num_epochs=15"
 
 
 class NamedServer:
