@@ -112,7 +112,7 @@ def open_plainly(model: PlainModel, timed: Mapping[str, Batch], num_threads: int
     with tempfile.TemporaryDirectory(prefix="tunesmith-parity-") as name, (Path(name) / "said").open("w+") as said:
         folder = Path(name)
         request = {
-            **{field: None if value is None else str(value) for field, value in vars(model).items()},
+            **{field: _describe(value) for field, value in vars(model).items()},
             "num_threads": num_threads,
             "timed": {
                 number: str(save_batch(batch, folder / f"timed-{number}.npz")) for number, batch in timed.items()
@@ -129,6 +129,11 @@ def open_plainly(model: PlainModel, timed: Mapping[str, Batch], num_threads: int
                 yield CleanProcess(process, said, folder, NAMES[model.reader])
             finally:
                 process.kill()
+
+
+def _describe(value: str | Path | None) -> str | None:
+    """A field for the process, which works in another folder."""
+    return str(value.absolute()) if isinstance(value, Path) else value
 
 
 def save_batch(batch: Batch, path: Path) -> Path:

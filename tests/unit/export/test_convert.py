@@ -32,10 +32,12 @@ def write_rows(path: Path, columns: list[str]) -> Path:
 
 
 def test_the_command_writes_a_format_and_compares_it_on_the_rows_that_the_model_was_judged_on(
-    exported: tuple[Candidate, Ref], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    exported: tuple[Candidate, Ref], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     case, ref = exported
-    arguments = ["export", str(ref.folder), "--format", "onnx", "--out", str(tmp_path), "--store", str(case.store.root)]
+    monkeypatch.chdir(tmp_path.parent)
+    out = tmp_path.name  # relative to where the command is called, as its default is
+    arguments = ["export", str(ref.folder), "--format", "onnx", "--out", out, "--store", str(case.store.root)]
     assert main([*arguments, "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["examples"] == "the test examples that it was judged on"
