@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.services, pytest.mark.timeout(400)]
 
 ROOT = Path(__file__).resolve().parents[2]
 PREFECT = str(Path(sys.executable).parent / "prefect")
-LONG = "train.num_epochs=25"
+LONG = "train.num_epochs=60"
 
 
 @pytest.fixture(scope="module")
