@@ -166,11 +166,12 @@ def _find_adapter_conflict(recipe: object) -> list[tuple[Place, str]]:
         return []
     if model.get("lora") is None:
         return [(place, "false has no effect without model.lora: there is no adapter; remove it")]
+    found = []
     if model.get("quantization"):
-        return [(place, "false does not go with model.quantization: peft would put the adapter onto other values")]
+        found.append("false does not go with model.quantization: peft would put the adapter onto other values")
     if str(model.get("base", "")).endswith(GGUF_SUFFIX):
-        return [(place, "false does not go with a .gguf base, which no plain library puts an adapter onto")]
-    return []
+        found.append("false does not go with a .gguf base, which no plain library puts an adapter onto")
+    return [(place, text) for text in found]
 
 
 def _find_weights_conflict(recipe: object, kind: object, *, has_labels: bool) -> list[tuple[Place, str]]:

@@ -482,8 +482,11 @@ def test_an_adapter_is_exported_alone_only_where_there_is_one_that_peft_can_use(
     assert quantized.startswith("12: export.merged: false does not go with model.quantization")
     (gguf,) = mistakes(GOOD.replace("./base", "./base.gguf") + "  lora: {}\n" + alone)
     assert gguf.startswith("11: export.merged: false does not go with a .gguf base")
+    assert len(mistakes(GOOD.replace("./base", "./base.gguf") + "  lora: {}\n  quantization: nf4\n" + alone)) == 2
     (formats,) = mistakes(GOOD + "  lora: {}\nexport: {merged: false, formats: [onnx]}\n")
     assert formats.startswith("11: export.formats: onnx is made of the merged model")
+    both = "export: {merged: false, formats: [onnx], max_disagreement_fraction: 0.1}\n"
+    assert len(mistakes(GOOD + "  lora: {}\n" + both)) == 2
     assert not Recipe.load(write(GOOD + "  lora: {}\n" + alone), environ={}).export.merged
 
 

@@ -60,10 +60,10 @@ class ExportConfig(Section):
 
     @model_validator(mode="after")
     def _check_effect(self) -> ExportConfig:
+        mistakes = {}
         if not self.merged and self.formats:
-            text = f"{self.formats[0]} is made of the merged model; remove it, or set export.merged: true"
-            refuse_at(ExportConfig, {"formats": text})
+            mistakes["formats"] = f"{self.formats[0]} is made of the merged model; remove it, or set merged: true"
         if self.max_disagreement_fraction is not None and ONNX_INT8 not in self.formats:
-            text = "has no effect without onnx-int8 in export.formats; remove it"
-            refuse_at(ExportConfig, {"max_disagreement_fraction": text})
+            mistakes["max_disagreement_fraction"] = "has no effect without onnx-int8 in export.formats; remove it"
+        refuse_at(ExportConfig, mistakes)
         return self
