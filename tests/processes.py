@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 from pathlib import Path
 
 
@@ -22,3 +25,15 @@ def find_processes(home: Path, *words: str) -> list[int]:
         if is_of_home and any(word in command for word in words):
             found.append(int(folder.name))
     return found
+
+
+def output_of(process: subprocess.Popen[str], seconds: int = 200) -> tuple[str, str]:
+    """What a command with a session of its own has written to stdout and stderr when it has ended, which it must.
+
+    A Prefect server on a busy disk refuses for a while, and its client then waits up to a minute between its attempts.
+    """
+    try:
+        return process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise AssertionError(f"it did not end in {seconds} seconds: {process.communicate()[1]}") from None

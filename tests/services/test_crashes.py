@@ -5,12 +5,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from processes import find_processes, processes_of
+from killable_training import wait_for
+from processes import find_processes, output_of, processes_of
 from projects import make_classification
 from tunesmith.recipe import Recipe
 from tunesmith.tracking.client import mlflow_client
@@ -34,19 +34,14 @@ def start(recipe: Path, home: Path) -> subprocess.Popen[str]:
 
 
 def finish(process: subprocess.Popen[str]) -> dict:
-    stdout, stderr = process.communicate(timeout=300)
+    stdout, stderr = output_of(process)
     assert process.returncode == 0, stderr
     assert "Traceback" not in stderr
     return json.loads(stdout)
 
 
 def wait_for_checkpoint(home: Path) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        if list((home / "store" / "work" / "train").glob("*/checkpoints/step-*/manifest.json")):
-            return
-        time.sleep(0.01)
-    raise AssertionError("no checkpoint within two minutes")
+    wait_for(lambda: list((home / "store" / "work" / "train").glob("*/checkpoints/step-*/manifest.json")))
 
 
 def worker_of(home: Path) -> int:
@@ -101,14 +96,11 @@ def test_a_killed_run_goes_on_to_the_same_weights(undisturbed, tmp_path, monkeyp
     process = start(recipe, home)
     wait_for_checkpoint(home)
     disturb(process, home)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = output_of(process)
     assert process.returncode in exit_codes, stderr
     assert "Traceback" not in stderr
     assert (exit_codes != {3}) or "Run the same command again" in stderr
-    deadline = time.monotonic() + 15
-    while processes_of(home) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert processes_of(home) == []
+    wait_for(lambda: processes_of(home) == [], seconds=60)
 
     summary = finish(start(recipe, home))
     assert summary["weights_sha256"] == expected["weights_sha256"]

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from killable_training import wait_for
-from processes import find_processes, processes_of
+from processes import find_processes, output_of, processes_of
 from projects import make_classification
 from tunesmith.recipe import Recipe
 from tunesmith.tracking.client import mlflow_client
@@ -75,12 +75,19 @@ def prefect(environ, *arguments: str) -> str:
     return done.stdout
 
 
-def ask(environ, path: str, body: object) -> object:
-    request = urllib.request.Request(
-        f"{environ['PREFECT_API_URL']}/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return json.load(answer)
+def ask(environ, path: str, body: object | None = None) -> object:
+    """What the server answers; where its database is locked it says 503, and means "later"."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(f"{environ['PREFECT_API_URL']}/{path}", data, {"Content-Type": "application/json"})
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            if error.code != 503 or time.monotonic() > deadline:
+                raise
+        time.sleep(1)
 
 
 def flow_run_states(environ) -> list[str]:
@@ -94,9 +101,9 @@ class DeployedRun:
         self.home = folder / "home"
         self.environ = {**environ, "TUNESMITH_HOME": str(self.home)}
         self.recipe = make_classification(folder / "project")
-        parameters = {"recipe": str(self.recipe), "overrides": [LONG]}
+        wanted = {"parameters": {"recipe": str(self.recipe), "overrides": [LONG]}, "idempotency_key": str(folder)}
         (deployment,) = ask(environ, "deployments/filter", {"flows": {"name": {"any_": ["finetune"]}}})
-        created = ask(environ, f"deployments/{deployment['id']}/create_flow_run", {"parameters": parameters})
+        created = ask(environ, f"deployments/{deployment['id']}/create_flow_run", wanted)
         self.id = created["id"]
 
     @property
@@ -108,10 +115,8 @@ class DeployedRun:
     @property
     def history(self) -> list[str]:
         """The names of all its states so far."""
-        url = f"{self.environ['PREFECT_API_URL']}/flow_run_states/?flow_run_id={self.id}"
-        with urllib.request.urlopen(url, timeout=30) as answer:
-            states = sorted(json.load(answer), key=lambda state: state["timestamp"])
-        return [state["name"] for state in states]
+        states = ask(self.environ, f"flow_run_states/?flow_run_id={self.id}")
+        return [state["name"] for state in sorted(states, key=lambda state: state["timestamp"])]
 
     @contextmanager
     def worker(self):
@@ -147,7 +152,7 @@ def work_once(environ) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_shipped_deployments_run_on_a_worker(environ, tmp_path):
+def test_the_shipped_deployments_run_on_a_worker_and_share_with_a_run_by_hand(environ, tmp_path):
     recipe = make_classification(tmp_path / "project", num_epochs=1)
     assert "0 5 * * *" in prefect(environ, "deployment", "inspect", "finetune/movie-reviews")
     prefect(environ, "deployment", "run", "finetune/movie-reviews", "--param", f"recipe={recipe}")
@@ -162,16 +167,13 @@ def test_the_shipped_deployments_run_on_a_worker(environ, tmp_path):
     assert flow_run_states(environ) == ["Completed"] * 2
     assert len(target.read_text().splitlines()) == 121
 
-
-def test_a_run_on_the_named_server_finds_what_the_worker_computed(environ, tmp_path):
-    recipe = make_classification(tmp_path / "project", num_epochs=1)
-    num_before = flow_run_states(environ).count("Completed")
+    recipe = make_classification(tmp_path / "elsewhere", num_epochs=1)
     command = [str(Path(sys.executable).parent / "tunesmith"), "run", str(recipe), "--json"]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     stages = json.loads(done.stdout)["stages"]
     assert [stage["name"] for stage in stages if not stage["is_cached"]] == ["decide"]  # it is the champion now
-    assert flow_run_states(environ).count("Completed") == num_before + 1
+    assert flow_run_states(environ) == ["Completed"] * 3
 
 
 def test_a_preempted_run_goes_on_under_its_id_to_the_same_weights(environ, tmp_path, monkeypatch):
@@ -192,7 +194,7 @@ def test_a_preempted_run_goes_on_under_its_id_to_the_same_weights(environ, tmp_p
         wait_for(lambda: run.state[0] in ("Completed", "Failed", "Crashed"))
     assert run.state == ("Completed", 3)
 
-    stdout, stderr = undisturbed.communicate(timeout=120)
+    stdout, stderr = output_of(undisturbed)
     assert undisturbed.returncode == 0, stderr
     facts = run.train_facts()
     assert facts["resumed_from_step"] > 0

@@ -7,14 +7,14 @@ from test_crashes import finish, kill_tree, press_ctrl_c, start, terminate
 from test_prefect_away import flow_run_states
 
 from killable_training import wait_for
-from processes import processes_of
+from processes import output_of, processes_of
 from projects import make_classification
 from tunesmith.cli.main import main
 from tunesmith.recipe import Recipe
 from tunesmith.tracking.approval import find_approval
 from tunesmith.tracking.history import find_history
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]
 
 
 def is_paused(home, number) -> bool:
@@ -35,10 +35,10 @@ def test_a_question_outlives_the_runs_that_asked(tmp_path, monkeypatch, capsys):
         process = start(recipe, home)
         wait_for(lambda process=process, number=number: is_paused(home, number) or process.poll() is not None)
         disturb(process, home)
-        _, stderr = process.communicate(timeout=60)
+        _, stderr = output_of(process)
         assert process.returncode == exit_code, stderr
         assert "Traceback" not in stderr
-        wait_for(lambda: processes_of(home) == [], seconds=15)
+        wait_for(lambda: processes_of(home) == [], seconds=60)
         asked.append(find_approval("reviews", 1, tracking))
     assert asked[0].is_open
     assert asked == asked[:1] * 3  # one question, with one end
