@@ -85,6 +85,20 @@ def test_what_is_approved_on_the_command_line_becomes_the_champion_and_is_not_as
     assert "it was approved by" in json.loads(capsys.readouterr().out)["error"]["message"]
 
 
+def test_a_promotion_by_hand_is_the_answer(recipe):
+    def promote():
+        assert main(["promote", VERSION, "--because", "urgent"]) == 0
+
+    summary = while_it_waits(recipe, promote)
+    assert (summary.verdict, summary.aliases) == ("PROMOTE", ("champion",))
+    assert "It was approved by" in summary.approval
+    assert summary.approval.endswith(": urgent.")
+    (change,) = find_history("reviews", tracking_of(recipe))
+    assert (change.why, change.decision) == ("urgent", None)
+    assert run(recipe).verdict == "HOLD"
+    assert len(find_history("reviews", tracking_of(recipe))) == 1
+
+
 def test_what_is_declined_in_prefect_stays_a_candidate_and_is_not_asked_about_again(recipe):
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateName

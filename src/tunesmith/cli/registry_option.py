@@ -47,13 +47,13 @@ def answer_question(model: str, because: str, *, is_approved: bool) -> tuple[dic
             f"{version.uri}: it was judged again since it was asked about, with {version.verdict}. Run its recipe "
             "again, and answer what that asks."
         )
-    approval = answer(version.model_name, version.version, _find_user(), because, tracking, is_approved=is_approved)
+    approval = answer(version.model_name, version.version, find_user(), because, tracking, is_approved=is_approved)
     assert approval.answer is not None
     document = {"model_name": version.model_name, "version": version.version, **approval.model_dump(mode="json")}
     return document, f"{version.uri}: {approval.answer.text}"
 
 
-def _find_user() -> str:
+def find_user() -> str:
     """The login name; empty in a container that knows none."""
     try:
         return getpass.getuser()

@@ -157,8 +157,22 @@ def answer(
                 f"models:/{model_name}/{version}: {_describe_closed(found)} `tunesmith promote` makes any version the "
                 "champion."
             )
-        said = Answer(is_approved=is_approved, by=by, because=because, answered_unix=time.time())
-        return _write(client, model_name, version, found.model_copy(update={"answer": said}))
+        return _write(client, model_name, version, _answer(found, by, because, is_approved=is_approved))
+
+
+def approve_by_hand(client: MlflowClient, model_name: str, version: int, by: str, because: str) -> None:
+    """Answer the question that may be open about a version with yes, for a person makes it the champion directly.
+
+    Args:
+        client: The client; the caller holds the lock (`exclusive`).
+        model_name: The registered model.
+        version: The version.
+        by: Who does so; empty where nobody knows.
+        because: The reason.
+    """
+    found = _read(client, model_name, version)
+    if found is not None and found.is_open:
+        _write(client, model_name, version, _answer(found, by, because, is_approved=True))
 
 
 def find_approval(model_name: str, version: int, tracking: TrackingConfig) -> Approval | None:
@@ -180,6 +194,11 @@ def read_approval(tags: Mapping[str, str]) -> Approval | None:
     """What the tags of a version say was asked about it last."""
     text = tags.get(APPROVAL_TAG)
     return None if text is None else Approval.model_validate_json(text)
+
+
+def _answer(asked: Approval, by: str, because: str, *, is_approved: bool) -> Approval:
+    said = Answer(is_approved=is_approved, by=by, because=because, answered_unix=time.time())
+    return asked.model_copy(update={"answer": said})
 
 
 def _describe_closed(found: Approval | None) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from tunesmith.errors import ModelError
+from tunesmith.tracking.approval import approve_by_hand
 from tunesmith.tracking.client import exclusive, mlflow_client
 from tunesmith.tracking.config import RegistryConfig, TrackingConfig
 from tunesmith.tracking.registry import CHAMPION, RegisteredVersion, find_registered
@@ -66,8 +67,15 @@ def find_history(model_name: str, tracking: TrackingConfig) -> list[Change]:
         return read_history(client, model_name)
 
 
-def promote_by_hand(model_name: str, version: int, why: str, tracking: TrackingConfig) -> Change:
-    """Make a version the champion, whatever a gate said.
+def promote_by_hand(model_name: str, version: int, why: str, tracking: TrackingConfig, by: str = "") -> Change:
+    """Make a version the champion, whatever a gate said; where a run asks about it, that is its answer.
+
+    Args:
+        model_name: The registered model.
+        version: The version.
+        why: The reason.
+        tracking: Where MLflow is.
+        by: Who does so; empty where nobody knows.
 
     Raises:
         ModelError: There is no such version, or it is the champion.
@@ -80,6 +88,7 @@ def promote_by_hand(model_name: str, version: int, why: str, tracking: TrackingC
             raise ModelError(f"{model_name}: there is no version {version}. Versions: {known}.")
         if version == _find_champion(client, model_name):
             raise ModelError(f"{model_name}: version {version} is the champion already.")
+        approve_by_hand(client, model_name, version, by, why)  # first: a run that waits then promotes it, too
         return change_champion(client, model_name, version, None, why)
 
 
