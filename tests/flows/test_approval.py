@@ -89,7 +89,7 @@ def test_a_promotion_by_hand_is_the_answer(recipe):
     def promote():
         assert main(["promote", VERSION, "--because", "urgent"]) == 0
 
-    summary = while_it_waits(recipe, promote)
+    summary = while_it_waits(recipe, promote, "gate.approval_timeout_hours=0.02")
     assert (summary.verdict, summary.aliases) == ("PROMOTE", ("champion",))
     assert "It was approved by" in summary.approval
     assert summary.approval.endswith(": urgent.")
