@@ -27,7 +27,7 @@ def find_processes(home: Path, *words: str) -> list[int]:
     return found
 
 
-def output_of(process: subprocess.Popen[str], seconds: int = 200) -> tuple[str, str]:
+def output_of(process: subprocess.Popen[str], seconds: int = 300) -> tuple[str, str]:
     """What a command with a session of its own has written to stdout and stderr when it has ended, which it must.
 
     A Prefect server on a busy disk refuses for a while, and its client then waits up to a minute between its attempts.

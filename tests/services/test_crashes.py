@@ -15,7 +15,7 @@ from projects import make_classification
 from tunesmith.recipe import Recipe
 from tunesmith.tracking.client import mlflow_client
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]
 
 TUNESMITH = [str(Path(sys.executable).parent / "tunesmith")]
 LONG = ("--set", "train.num_epochs=8")

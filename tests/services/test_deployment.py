@@ -20,7 +20,7 @@ from projects import make_classification
 from tunesmith.recipe import Recipe
 from tunesmith.tracking.client import mlflow_client
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).resolve().parents[2]
 PREFECT = str(Path(sys.executable).parent / "prefect")
