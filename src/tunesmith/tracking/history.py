@@ -88,8 +88,9 @@ def promote_by_hand(model_name: str, version: int, why: str, tracking: TrackingC
             raise ModelError(f"{model_name}: there is no version {version}. Versions: {known}.")
         if version == _find_champion(client, model_name):
             raise ModelError(f"{model_name}: version {version} is the champion already.")
-        approve_by_hand(client, model_name, version, by, why)  # first: a run that waits then promotes it, too
-        return change_champion(client, model_name, version, None, why)
+        change = change_champion(client, model_name, version, None, why)
+        approve_by_hand(client, model_name, version, by, why)  # a run that goes on for it finds the aliases moved
+        return change
 
 
 def roll_back(model_name: str, why: str, tracking: TrackingConfig) -> Change:
