@@ -44,6 +44,7 @@ def train_on_three_machines(machines):
     one = machines.start("one")
     caller = one.start()
     worker = one.wait_for_checkpoint()
+    os.kill(worker, signal.SIGSTOP)  # or it would be done before a slow server has its checkpoint
     wait_for(machines.mirrored_steps)
     os.kill(caller.pid, signal.SIGKILL)
     os.kill(worker, signal.SIGKILL)
