@@ -107,7 +107,7 @@ class Chaos:
             is_sent = is_running(target)
             with suppress(ProcessLookupError):
                 os.kill(target, kill.number)
-        output, shown = caller.communicate(timeout=120)
+        output, shown = caller.communicate(timeout=240)
         assert "Traceback" not in output + shown, output + shown
         assert caller.returncode in {0, *EXIT_CODES[kill.number, kill.target]}, output + shown
         if is_sent:

@@ -104,7 +104,7 @@ def dump_stream(stream):
     }
 
 
-def wait_for(condition, seconds=120.0):
+def wait_for(condition, seconds=240.0):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited too long"
@@ -127,7 +127,7 @@ def kill_in_every_way(trainings):
         trainings.wait_for_checkpoint()
         workers, before = find_ranks(caller), trainings.newest_step()
         caller.send_signal(number)
-        output, shown = caller.communicate(timeout=120)
+        output, shown = caller.communicate(timeout=240)
         assert caller.returncode == exit_code, output
         assert "writing a checkpoint before stopping" in shown
         assert "Traceback" not in output + shown
@@ -144,7 +144,7 @@ def kill_rank(trainings, rank):
     workers = find_ranks(caller)
     assert len(workers) == trainings.num_processes
     os.kill(workers[rank], signal.SIGKILL)
-    output, _ = caller.communicate(timeout=120)
+    output, _ = caller.communicate(timeout=240)
     assert caller.returncode == 4
     which = "the training process" if len(workers) == 1 else f"one of the {len(workers)} training processes"
     assert f"{which} was killed (SIGKILL)" in output
@@ -159,7 +159,7 @@ def stop_rank(trainings, rank):
     trainings.wait_for_checkpoint()
     workers, before = find_ranks(caller), trainings.newest_step()
     os.kill(workers[rank], signal.SIGTERM)
-    output, _ = caller.communicate(timeout=120)
+    output, _ = caller.communicate(timeout=240)
     assert caller.returncode == 3, output
     assert trainings.newest_step() > before
     assert not any(map(is_running, workers))

@@ -59,7 +59,7 @@ def train_on_three_machines(machines):
     assert fetched in machines.mirrored_steps()
     worker = two.wait_for_checkpoint()
     caller.send_signal(signal.SIGTERM)
-    output, shown = caller.communicate(timeout=120)
+    output, shown = caller.communicate(timeout=240)
     assert caller.returncode == 3, output + shown
     assert not is_running(worker)
     assert two.newest_step() == max(machines.mirrored_steps()) > fetched

@@ -100,7 +100,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(undisturbed, tmp_path, monkeyp
     assert process.returncode in exit_codes, stderr
     assert "Traceback" not in stderr
     assert (exit_codes != {3}) or "Run the same command again" in stderr
-    wait_for(lambda: processes_of(home) == [], seconds=60)
+    wait_for(lambda: processes_of(home) == [])
 
     summary = finish(start(recipe, home))
     assert summary["weights_sha256"] == expected["weights_sha256"]

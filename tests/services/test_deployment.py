@@ -54,7 +54,7 @@ def environ(tmp_path_factory):
         yield environ
     finally:
         server.terminate()
-        server.wait(timeout=30)
+        server.wait(timeout=240)
 
 
 def _wait_until_up(url: str, server: subprocess.Popen[bytes]) -> None:
@@ -128,7 +128,7 @@ class DeployedRun:
             finally:
                 process.terminate()
                 try:
-                    process.wait(timeout=60)
+                    process.wait(timeout=240)
                 finally:
                     process.kill()
 
@@ -187,9 +187,9 @@ def test_a_preempted_run_goes_on_under_its_id_to_the_same_weights(environ, tmp_p
         run.wait_until_it_trains()
         assert run.state == ("Running", 2)
         worker.terminate()  # it kills the flow's process and reports nothing
-        worker.wait(timeout=60)
+        worker.wait(timeout=240)
     wait_for(lambda: run.state == ("AwaitingRetry", 2))
-    wait_for(lambda: processes_of(run.home) == [], seconds=60)
+    wait_for(lambda: processes_of(run.home) == [])
     with run.worker():
         wait_for(lambda: run.state[0] in ("Completed", "Failed", "Crashed"))
     assert run.state == ("Completed", 3)
@@ -225,7 +225,7 @@ def test_a_cancelled_run_and_one_whose_process_is_killed_leave_no_process(enviro
     with cancelled.worker():
         cancelled.wait_until_it_trains()
         ask(environ, f"flow_runs/{cancelled.id}/set_state", {"state": {"type": "CANCELLING"}})
-        wait_for(lambda: find_processes(cancelled.home, "-m tunesmith.") == [], seconds=60)
+        wait_for(lambda: find_processes(cancelled.home, "-m tunesmith.") == [])
         wait_for(lambda: cancelled.state == ("Cancelled", 1))
 
     killed = DeployedRun(environ, tmp_path / "killed")
@@ -233,8 +233,8 @@ def test_a_cancelled_run_and_one_whose_process_is_killed_leave_no_process(enviro
         killed.wait_until_it_trains()
         (flow,) = find_processes(killed.home, "prefect.engine")
         os.kill(flow, signal.SIGKILL)
-        wait_for(lambda: find_processes(killed.home, "-m tunesmith.") == [], seconds=60)
+        wait_for(lambda: find_processes(killed.home, "-m tunesmith.") == [])
         wait_for(lambda: killed.state == ("Crashed", 1))
         assert killed.history[-2:] == ["Running", "Crashed"]  # said by the worker, which lives
-    wait_for(lambda: processes_of(cancelled.home) + processes_of(killed.home) == [], seconds=60)
+    wait_for(lambda: processes_of(cancelled.home) + processes_of(killed.home) == [])
     assert (cancelled.state, killed.state) == (("Cancelled", 1), ("Crashed", 1))  # nobody took them up again

@@ -9,7 +9,7 @@ from killable_training import wait_for
 from processes import find_processes
 from tracked_project import TrackedProject, finish
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]
 
 
 def test_a_server_that_hangs_and_one_that_comes_late_hold_up_no_training(tmp_path):

@@ -18,7 +18,7 @@ from killable_training import wait_for
 from processes import find_processes
 from projects import make_classification
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]
 
 BINARIES = Path(sys.executable).parent
 LONG = "--set=train.num_epochs=15"
@@ -71,7 +71,7 @@ def wait_until_it_trains(home: Path) -> None:
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, dict, str]:
     stdout, stderr = process.communicate(timeout=240)
-    assert "Traceback" not in stderr
+    assert all(noise not in stderr for noise in ("Traceback", "ERROR", "Error logging"))  # the library's own
     return process.returncode, json.loads(stdout), stderr
 
 

@@ -24,7 +24,7 @@ from tunesmith.inference.generation import Generator
 from tunesmith.inference.models import find_model_folder
 from tunesmith.tracking.config import TrackingConfig
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]
 
 CHAMPION = "models:/sentiment@champion"
 

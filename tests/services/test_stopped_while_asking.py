@@ -38,7 +38,7 @@ def test_a_question_outlives_the_runs_that_asked(tmp_path, monkeypatch, capsys):
         _, stderr = output_of(process)
         assert process.returncode == exit_code, stderr
         assert "Traceback" not in stderr
-        wait_for(lambda: processes_of(home) == [], seconds=60)
+        wait_for(lambda: processes_of(home) == [])
         asked.append(find_approval("reviews", 1, tracking))
     assert asked[0].is_open
     assert asked == asked[:1] * 3  # one question, with one end

@@ -7,9 +7,10 @@ import shlex
 import shutil
 import sys
 from collections.abc import Sequence
+from concurrent.futures import wait
 from pathlib import Path
 from textwrap import shorten
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tunesmith.cli.prefect_server import check_named_server, prefect_server
 from tunesmith.cli.table import format_seconds, format_table
@@ -41,23 +42,42 @@ def run_finetune(recipe: Path, overrides: Sequence[str]) -> RunSummary:
         if server is None:
             check_named_server(os.environ["PREFECT_API_URL"])
         from httpx import HTTPError
-        from prefect.events.worker import EventsWorker
-        from prefect.logging.handlers import APILogWorker
 
         from tunesmith.flows.finetune import finetune
 
         if server is not None:
             server.wait_until_up()
+        patience = DRAIN_SECONDS
         try:
             return finetune(str(recipe.absolute()), tuple(overrides))
         except HTTPError as error:
+            patience = 0
             raise TunesmithError(
                 f"the Prefect server {os.environ['PREFECT_API_URL']} went away and did not come back in time "
                 f"({type(error).__name__}). What is done is kept: run the same command again, on any server."
             ) from error
         finally:
-            EventsWorker.drain_all(timeout=DRAIN_SECONDS)
-            APILogWorker.drain_all(timeout=DRAIN_SECONDS)
+            _drain_client(patience)
+
+
+def _drain_client(seconds: float) -> None:
+    """Let Prefect's client deliver its last events and log lines, and drop what it could not deliver in that time.
+
+    Prefect itself drops nothing: where its server is gone, it would hold the process at its end for eight seconds for
+    each event.
+    """
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    kinds: tuple[Any, ...] = (EventsWorker, APILogWorker)  # drain_all alone is public
+    for kind in kinds:
+        services = tuple(kind._instances.values())
+        _, undelivered = kind.drain_all(timeout=seconds)
+        for service in services:
+            with service._queue.mutex:
+                service._queue.queue.clear()
+            service._queue.put_nowait(None)  # what ends it
+        wait(undelivered, timeout=DRAIN_SECONDS)  # for the one that it is at
 
 
 def render_summary(summary: RunSummary) -> str:

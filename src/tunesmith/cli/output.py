@@ -170,14 +170,15 @@ def plain_logging() -> Iterator[None]:
     """Show our own log lines on stderr as plain sentences, and nobody else's; silence Python's warnings."""
     ours, handler = logging.getLogger("tunesmith"), _ToStderr()
     handler.setFormatter(_Plain())
-    before = ours.handlers, ours.level, ours.propagate, logging.lastResort
+    before = ours.handlers, ours.level, ours.propagate, logging.lastResort, logging.raiseExceptions
     ours.handlers, ours.level, ours.propagate = [handler], logging.INFO, False
     # Without a handler at the root, Python prints other libraries' warnings through its handler of last resort.
     logging.lastResort = logging.NullHandler()
+    logging.raiseExceptions = False  # nor do handlers say what they could not do, such as Prefect's without its server
     with warnings.catch_warnings():
         if not sys.warnoptions:
             warnings.simplefilter("ignore")
         try:
             yield
         finally:
-            ours.handlers, ours.level, ours.propagate, logging.lastResort = before
+            ours.handlers, ours.level, ours.propagate, logging.lastResort, logging.raiseExceptions = before

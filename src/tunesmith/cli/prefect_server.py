@@ -38,6 +38,7 @@ PREFECT_ENVIRONMENT = {
     "DO_NOT_TRACK": "1",
     "PREFECT_LOGGING_EXTRA_LOGGERS": "tunesmith",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
 }
 """No telemetry; our log lines go to Prefect's page of the run, and nobody else's to the user's screen."""

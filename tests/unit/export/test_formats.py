@@ -124,7 +124,7 @@ for name in ("onnx", "onnx-int8"):
     assert numpy.isfinite(session.run(None, batch)[0]).all()
 assert not {{"torch", "transformers"}} & {{*sys.modules}}
 """
-    subprocess.run([sys.executable, "-I", "-c", program], check=True, timeout=120)
+    subprocess.run([sys.executable, "-I", "-c", program], check=True, timeout=240)
 
 
 def test_tunesmith_predicts_with_an_onnx_folder_as_with_the_model(written: Written, tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ ref = encode(splits, examples, ModelConfig(base={str(bert)!r}), TokenizeConfig(m
 heavy = {{"torch", "transformers", "datasets"}} & set(sys.modules)
 print(ref.is_cached, ref.facts["num_rows"]["train"], *sorted(heavy))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240)
     assert (done.stdout.split(), done.stderr) == (["False", "33"], "")
 
 

@@ -176,5 +176,5 @@ if os.fork() == 0:
 os.wait()
 """
     environ = {name: value for name, value in os.environ.items() if name != "TOKENIZERS_PARALLELISM"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environ, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environ, timeout=240)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -16,5 +16,5 @@ import peft
 datasets.Dataset.from_dict({{"a": [1, 2]}}).map(lambda row: row)
 AutoModelForSequenceClassification.from_pretrained({str(bert)!r})
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -190,7 +190,7 @@ def test_two_processes_that_put_one_key_both_succeed(cache):
     processes = [context.Process(target=_put, args=(str(cache.root), barrier, results)) for _ in range(2)]
     for process in processes:
         process.start()
-    found = {results.get(timeout=60) for _ in processes}
+    found = {results.get(timeout=240) for _ in processes}
     for process in processes:
         process.join()
         assert process.exitcode == 0

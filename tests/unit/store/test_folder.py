@@ -133,7 +133,7 @@ def test_two_processes_that_publish_one_key_both_succeed(store):
     processes = [context.Process(target=_publish, args=(str(store.root), barrier, results)) for _ in range(2)]
     for process in processes:
         process.start()
-    keys = {results.get(timeout=60) for _ in processes}
+    keys = {results.get(timeout=240) for _ in processes}
     for process in processes:
         process.join()
         assert process.exitcode == 0

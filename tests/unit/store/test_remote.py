@@ -338,7 +338,7 @@ def test_two_machines_that_publish_one_key_at_once_both_succeed(machine, bucket,
     ]
     for process in processes:
         process.start()
-    keys = {results.get(timeout=60) for _ in processes}
+    keys = {results.get(timeout=240) for _ in processes}
     for process in processes:
         process.join()
         assert process.exitcode == 0

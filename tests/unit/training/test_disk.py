@@ -67,7 +67,7 @@ def test_a_disk_that_fills_up_under_a_training_is_told_with_the_folder_the_need_
     worker = trainings.wait_for_checkpoint()
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.prlimit(worker, resource.RLIMIT_FSIZE, (0, hard))
-    output, shown = caller.communicate(timeout=120)
+    output, shown = caller.communicate(timeout=240)
     assert caller.returncode == 4, output + shown
     assert "Traceback" not in output + shown
     message = next(line for line in output.splitlines() if "the disk is full" in line)

@@ -65,7 +65,7 @@ def run(tmp_path, mode):
         )
         for rank in range(2)
     ]
-    found = [json.loads(process.communicate(timeout=120)[0]) for process in processes]
+    found = [json.loads(process.communicate(timeout=240)[0]) for process in processes]
     assert found[0] == found[1]
     return found[0]
 

@@ -64,7 +64,7 @@ def test_plain_peft_gives_the_logits_in_a_clean_process(engine, auto_class, tmp_
         ours = model(input_ids=torch.tensor(IDS)).logits
     arguments = [str(job.base), str(job.result / "adapter"), f"AutoModel{auto_class}", json.dumps(IDS)]
     command = [sys.executable, "-I", "-c", PLAIN_READER, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
     assert torch.allclose(torch.tensor(json.loads(done.stdout)), ours, atol=1e-5)
 
 
