@@ -16,8 +16,8 @@ NUM_STEPS, EVERY, NUM_PAIRS = 64, 4, 8
 USUAL_EVERY = 100
 
 
-def bench_checkpoints(num_pairs: int = NUM_PAIRS) -> None:
-    """Print the seconds that a checkpoint costs, and their share of the steps between two, both with their spread."""
+def measure_checkpoint(num_pairs: int = NUM_PAIRS) -> tuple[list[float], float]:
+    """The seconds that a checkpoint costs, of each pair, the least first; and the seconds of a step."""
     from tunesmith.recipe import Recipe
     from tunesmith.store.folder import FolderStore
     from tunesmith.training.config import TrainConfig
@@ -37,10 +37,14 @@ def bench_checkpoints(num_pairs: int = NUM_PAIRS) -> None:
         train_once(NUM_STEPS)
         pairs = [(train_once(EVERY), train_once(NUM_STEPS)) for _ in range(num_pairs)]
     num_more = NUM_STEPS // EVERY - 1
-    costs = sorted((often - once) / num_more for often, once in pairs)
-    step = median(once for _, once in pairs) / NUM_STEPS
+    return sorted((often - once) / num_more for often, once in pairs), median(once for _, once in pairs) / NUM_STEPS
+
+
+def bench_checkpoints() -> None:
+    """Print the seconds that a checkpoint costs, and their share of the steps between two, both with their spread."""
+    costs, step = measure_checkpoint()
     share = [cost / (USUAL_EVERY * step) for cost in (median(costs), costs[0], costs[-1])]
-    print(f"a checkpoint: {median(costs):.2f} s ({costs[0]:.2f} to {costs[-1]:.2f}, {num_pairs} pairs); ", end="")
+    print(f"a checkpoint: {median(costs):.2f} s ({costs[0]:.2f} to {costs[-1]:.2f}, {len(costs)} pairs); ", end="")
     print(f"every {USUAL_EVERY} steps of {step:.3f} s: {share[0]:.1%} ({share[1]:.1%} to {share[2]:.1%})")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -89,6 +89,13 @@ class Features:
     def column(self, name: str) -> IntArray:
         """A column with a number an example, shape (num_examples,)."""
         return self._numbers[name]
+
+    def find_tokens(self, vocabulary_size: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Which tokens occur, shape (vocabulary_size,)."""
+        occurs = np.zeros(vocabulary_size, np.bool_)
+        for chunk in range(len(self._batches)):
+            occurs[self._view(chunk)["input_ids"][0]] = True
+        return occurs
 
     def _view(self, chunk: int) -> dict[str, tuple[IntArray, IntArray]]:
         """The values of the columns of lists in a record batch, and where each example begins in them; no copies."""

@@ -177,25 +177,18 @@ class _Attempt:
     def _say_what_is_trained(self, progress: Progress) -> None:
         if self.has_said_what:
             return
-        total, trained = progress.num_parameters, progress.num_trainable_parameters
-        share = "all" if trained == total else f"{trained:,} ({trained / total:.2%})"
-        count = self.job.train.num_processes
+        self.has_said_what, count = True, self.job.train.num_processes
         log.info(
-            "train: on %s in %s, %s of %s weights, batches %s (%s)",
+            "train: on %s in %s, %s, batches %s (%s)",
             _name_devices(self.job.train, progress.device),
             progress.precision,
-            share,
-            f"{total:,}",
+            _tell_weights(progress),
             progress.batching,
             progress.why_batching,
         )
         if progress.device == "cpu" and count > count_cores():
-            log.warning(
-                "train.num_processes is %d on %d cores: the processes wait for each other. Fewer are faster.",
-                count,
-                count_cores(),
-            )
-        self.has_said_what = True
+            told = "train.num_processes is %d on %d cores: the processes wait for each other. Fewer are faster."
+            log.warning(told, count, count_cores())
 
     def _say_limit(self, progress: Progress) -> None:
         if progress.lowered_limit in (None, self.said_limit):
@@ -222,6 +215,15 @@ def _name_devices(train: TrainConfig, device: str) -> str:
     """Such as `cpu`, or `2 x cuda, the model shared out,`."""
     several = device if train.num_processes == 1 else f"{train.num_processes} x {device}"
     return f"{several}, the model shared out," if train.fsdp else several
+
+
+def _tell_weights(progress: Progress) -> str:
+    """Which of the weights are trained."""
+    total, trained = progress.num_parameters, progress.num_trainable_parameters
+    if progress.num_absent_tokens:
+        return f"all of {total:,} weights but the embeddings of {progress.num_absent_tokens:,} tokens that never come"
+    share = "all" if trained == total else f"{trained:,} ({trained / total:.2%})"
+    return f"{share} of {total:,} weights"
 
 
 def _warn_of_limit(step: int, limit: int) -> None:

@@ -9,7 +9,6 @@ from accelerate import Accelerator, PartialState
 from torch.optim.lr_scheduler import LambdaLR
 
 from tunesmith.errors import Preempted
-from tunesmith.modeling.load import count_parameters
 from tunesmith.training.best import Best
 from tunesmith.training.checkpoints import SPOOL, Checkpoints, Position, read_position
 from tunesmith.training.gradient import GradientSum, find_limit
@@ -83,7 +82,7 @@ class _Loop:
         seed_everything(self.config.seed)
         if self.job.checkpoint is not None:
             self._restore(self.job.checkpoint)
-        num_parameters, num_trainable = count_parameters(self.prepared.model)
+        num_parameters, num_trainable = self.prepared.count_parameters()
         progress = Progress(
             device=self.device.type,
             precision=self.precision,
@@ -91,6 +90,7 @@ class _Loop:
             why_batching=self.prepared.batching.why,
             num_parameters=num_parameters,
             num_trainable_parameters=num_trainable,
+            num_absent_tokens=self.prepared.num_absent_tokens,
             step=self.step,
             first_step=self.step,
             epoch=self.epoch,
@@ -117,8 +117,9 @@ class _Loop:
         kept_step = self.best.step_to_keep(self.config)
         if kept_step not in (None, self.step):
             load_weights(self.checkpoints.find_step(kept_step), self.prepared.model)
+        model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         return Trained(
-            find_whole_model(self.job, self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)),
+            find_whole_model(self.job, model, self.schedule, kept_step or self.step),
             seconds=self.seconds_before + self.reporter.seconds,
             best=self.best,
             padding_fraction=self.meter.padding_fraction,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from torch.optim import SGD, Adafactor, AdamW, Optimizer
@@ -9,6 +10,7 @@ from torch.optim import SGD, Adafactor, AdamW, Optimizer
 from tunesmith.training.config import TrainConfig
 
 MOMENTUM = 0.9
+"""Of SGD."""
 
 
 def build_optimizer(model: Any, config: TrainConfig) -> Optimizer:
@@ -29,3 +31,20 @@ def build_optimizer(model: Any, config: TrainConfig) -> Optimizer:
         case "sgd":
             is_fused = not config.fsdp  # torch's fused SGD knows no sharded weights
             return SGD(groups, config.learning_rate, momentum=MOMENTUM, nesterov=True, fused=is_fused)
+
+
+def find_decay(config: TrainConfig, learning_rates: Iterable[float]) -> float:
+    """What the optimizer leaves of a matrix that never gets a gradient, as a factor: AdamW's or SGD's weight decay.
+
+    Args:
+        config: The recipe's section.
+        learning_rates: That of each step.
+    """
+    left, velocity = 1.0, 0.0
+    for learning_rate in learning_rates:
+        gradient = config.weight_decay * left
+        if config.optimizer == "sgd":
+            velocity = MOMENTUM * velocity + gradient
+            gradient += MOMENTUM * velocity  # Nesterov's
+        left -= learning_rate * gradient
+    return left

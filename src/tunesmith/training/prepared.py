@@ -20,8 +20,9 @@ from tunesmith.kinds import find_kind
 from tunesmith.kinds.ragged import IntArray
 from tunesmith.modeling.base import PACK_MULTIPLE
 from tunesmith.modeling.dropout import use_fast_dropout
-from tunesmith.modeling.load import build_model
+from tunesmith.modeling.load import build_model, count_parameters
 from tunesmith.modeling.quantize import compute_in
+from tunesmith.modeling.vocabulary import count_left_out, narrow_vocabulary
 from tunesmith.training.batching import Batching, choose_batching
 from tunesmith.training.job import Job
 from tunesmith.training.loss import Loss, find_class_weights
@@ -91,7 +92,11 @@ class BatchStream(Protocol):
 
 @dataclass(frozen=True)
 class Prepared:
-    """A model, and the features to train and validate it on; or a stream to train it on."""
+    """A model, and the features to train and validate it on; or a stream to train it on.
+
+    Attributes:
+        num_absent_tokens: How many tokens the model has no embeddings for while it is trained, see `vocabulary`.
+    """
 
     model: Any
     train: Features
@@ -102,6 +107,12 @@ class Prepared:
     loss: Loss
     stream: BatchStream | None = None
     reads_ahead: bool = False
+    num_absent_tokens: int = 0
+
+    def count_parameters(self) -> tuple[int, int]:
+        """How many parameters the whole model has, and how many of them are trained."""
+        total, trained = count_parameters(self.model)
+        return total + count_left_out(self.model), trained
 
     def steps(self, epoch: int, first_step: int) -> Iterator[Step]:
         """The steps of an epoch, from a step of the whole training on; those of a stream come one after the other.
@@ -186,6 +197,7 @@ def prepare(job: Job) -> Prepared:
     kind = find_kind(job.examples)
     batching = choose_batching(job.train, model, has_padding=kind.CUTS_TEXTS)
     precision = choose_precision(job.train.precision, device)  # behind packing, which compares logits in fp32
+    num_absent_tokens = _narrow_vocabulary(job, model, train, validation)  # behind packing, which tries any tokens
     allow_tf32(precision, device)
     if job.quantization is not None:
         compute_in(model, torch.bfloat16 if precision == "bf16" else torch.float32)
@@ -203,6 +215,7 @@ def prepare(job: Job) -> Prepared:
         loss=Loss(job.train, _find_class_weights(job, train)),
         stream=_open_stream(job, groups=batching.way == "grouped"),
         reads_ahead=device.type == "cuda",
+        num_absent_tokens=num_absent_tokens,
     )
 
 
@@ -223,6 +236,19 @@ def build(job: Job) -> Any:
         adapter=job.adapter,
         quantization=job.quantization,
     )
+
+
+def _narrow_vocabulary(job: Job, model: Any, train: Features, validation: Features) -> int:
+    """Leave out the embeddings of tokens that never come; gives their number.
+
+    Of a stream, nobody knows which will come. Adafactor looks at a matrix as a whole.
+    """
+    if job.stream is not None or job.train.fsdp or job.train.optimizer == "adafactor":
+        return 0
+    size = len(model.get_input_embeddings().weight)
+    occurs = train.find_tokens(size) | validation.find_tokens(size)
+    occurs[job.pad_token_id] = True
+    return narrow_vocabulary(model, torch.from_numpy(occurs))
 
 
 def _compile(model: Any) -> None:

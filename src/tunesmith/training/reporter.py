@@ -32,6 +32,8 @@ class Progress(BaseModel):
     why_batching: str = ""
     num_parameters: int = 0
     num_trainable_parameters: int = 0
+    num_absent_tokens: int = 0
+    """Tokens whose embeddings are not trained, because the data does not have them."""
     step: int = 0
     num_steps: int = 0
     epoch: float = 0.0

@@ -94,6 +94,10 @@ class Schedule:
             return 0.5 * (1.0 + math.cos(math.pi * (1.0 - left)))
         return left if self.config.lr_scheduler_type == "linear" else 1.0
 
+    def learning_rates(self, num_steps: int) -> Iterator[float]:
+        """The learning rates of the first steps."""
+        return (self.config.learning_rate * self.learning_rate_factor(step) for step in range(num_steps))
+
     def common_batches(self, epoch: int) -> Sequence[np.ndarray[Any, Any]]:
         """The row numbers that the processes take at once, over an epoch: a function of the seed and the epoch alone.
 

@@ -12,13 +12,16 @@ from typing import Any
 
 from tunesmith.modeling.load import merge
 from tunesmith.modeling.quantize import save_quantization
+from tunesmith.modeling.vocabulary import widen_vocabulary
 from tunesmith.store.sealed import publish, seal
 from tunesmith.training.best import Best
 from tunesmith.training.checkpoints import Checkpoints
 from tunesmith.training.job import Job
+from tunesmith.training.optimizer import find_decay
 from tunesmith.training.prepared import build
 from tunesmith.training.processes import find_rank
 from tunesmith.training.reporter import Progress
+from tunesmith.training.schedule import Schedule
 from tunesmith.training.shards import is_sharded, put_together
 from tunesmith.training.spool import SpoolReader
 from tunesmith.training.state import changing_tensors
@@ -43,8 +46,16 @@ class Trained:
     max_micro_batch_tokens: int | None
 
 
-def find_whole_model(job: Job, model: Any) -> Any:
-    """A trained model with all of its weights; of a sharded one, in the first process, on the CPU."""
+def find_whole_model(job: Job, model: Any, schedule: Schedule, step: int) -> Any:
+    """A trained model with all of its weights; of a sharded one, in the first process, on the CPU.
+
+    Args:
+        job: What was trained.
+        model: The model as it was after a step.
+        schedule: The steps.
+        step: That step.
+    """
+    widen_vocabulary(model, find_decay(job.train, schedule.learning_rates(step)))
     if not is_sharded(model):
         return model
     whole = build(job) if find_rank() == 0 else None

@@ -13,7 +13,6 @@ from torch.utils.data import DataLoader, IterableDataset
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from tunesmith.errors import Preempted
-from tunesmith.modeling.load import count_parameters
 from tunesmith.training.checkpoints import SPOOL, Checkpoints, Position, read_position
 from tunesmith.training.gradient import GradientSum, find_limit
 from tunesmith.training.job import Job
@@ -53,7 +52,7 @@ def run(job: Job, reporter: Reporter) -> Trained:
     bookkeeping = _Bookkeeping(job, prepared.schedule, reporter, position, gradient)
     arguments = _arguments(job, prepared.schedule, precision, device)
     trainer = _MeteredTrainer(prepared, bookkeeping, gradient, model=prepared.model, args=arguments)
-    num_parameters, num_trainable = count_parameters(prepared.model)
+    num_parameters, num_trainable = prepared.count_parameters()
     progress = Progress(
         device=device.type,
         precision=precision,
@@ -61,6 +60,7 @@ def run(job: Job, reporter: Reporter) -> Trained:
         why_batching=prepared.batching.why,
         num_parameters=num_parameters,
         num_trainable_parameters=num_trainable,
+        num_absent_tokens=prepared.num_absent_tokens,
         step=position.step,
         first_step=position.step,
         epoch=bookkeeping.find_epoch(position.step),
@@ -75,8 +75,9 @@ def run(job: Job, reporter: Reporter) -> Trained:
     kept_step = bookkeeping.best.step_to_keep(job.train)
     if kept_step is not None:
         trainer.load_kept(kept_step)
+    model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     return Trained(
-        find_whole_model(job, trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)),
+        find_whole_model(job, model, prepared.schedule, kept_step or trainer.state.global_step),
         seconds=bookkeeping.seconds,
         best=bookkeeping.best,
         padding_fraction=bookkeeping.meter.padding_fraction,

@@ -120,3 +120,13 @@ def test_examples_are_taken_as_they_are_in_the_table_wherever_they_lie(
         [row % 2] * lengths[row] + [9] * (max(lengths[row] for row in rows) - lengths[row]) for row in rows
     ]
     assert taken.numbers["labels"].tolist() == rows.tolist()
+
+
+def test_the_tokens_that_occur_are_found_in_every_chunk(tmp_path: Path) -> None:
+    rows = [[3, 5], [5, 9], [0]]
+    files = []
+    for number, row in enumerate(rows):
+        write_features(tmp_path / f"{number}.arrow", pa.table({"input_ids": pa.array([row], pa.list_(pa.int32()))}))
+        files.append(FeaturesFile(file=f"{number}.arrow", num_examples=1))
+    write_index(tmp_path, "train", files)
+    assert Features(read_split(tmp_path, "train")).find_tokens(11).nonzero()[0].tolist() == [0, 3, 5, 9]
