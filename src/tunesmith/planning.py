@@ -82,7 +82,9 @@ class Plan(BaseModel):
     stream: str | None = None
     """How much a stream holds, and how often the steps go through it."""
     training_bytes: int
-    """Weights, gradients and optimizer state of one process; activations come on top."""
+    """Weights, gradients and optimizer state of one process, with all embeddings; activations come on top."""
+    approval_hours: float | None
+    """How long a promotion waits for a person's approval; None where it needs none."""
 
 
 class _Planner:
@@ -193,6 +195,7 @@ def plan(recipe: Recipe, record: RecipeRecord) -> Plan:
             recipe.model.quantization,
         )
         // (recipe.train.num_processes if recipe.train.fsdp else 1),
+        approval_hours=recipe.gate.approval_seconds / 3600 if recipe.gate.approval == "manual" else None,
     )
 
 

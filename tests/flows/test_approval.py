@@ -36,7 +36,7 @@ def tracking_of(recipe):
 
 
 def wait_for_question(tracking, version):
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
         if tracking.database().exists():
             try:
@@ -46,7 +46,7 @@ def wait_for_question(tracking, version):
             if found is not None and found.is_open:
                 return found
         time.sleep(0.5)
-    raise AssertionError("nobody asked within two minutes")
+    raise AssertionError("nobody asked within four minutes")
 
 
 def while_it_waits(recipe, act, *overrides, version=1):
@@ -175,3 +175,10 @@ def test_an_old_question_is_closed_by_another_decision(recipe, capsys):
     assert main(["approve", VERSION]) == 2
     assert "judged again since it was asked about, with PROMOTE" in capsys.readouterr().err
     assert find_approval("reviews", 1, tracking).answer is None
+
+
+def test_plan_says_that_a_person_will_be_asked(recipe, capsys):
+    assert main(["plan", str(recipe), f"--set={MANUAL}", "--set=gate.approval_timeout_hours=2.5"]) == 0
+    assert "a promotion waits 2.5 hours for a person's approval" in capsys.readouterr().out
+    assert main(["plan", str(recipe)]) == 0
+    assert "approval" not in capsys.readouterr().out

@@ -36,7 +36,9 @@ def command(output: Output, recipe: Path, overrides: tuple[str, ...]) -> None:
         f"rows    {planned.num_rows_in:,} read{dropped}; {splits}",
         f"start   {planned.start.text}",
         f"steps   {steps}",
-        f"memory  {format_bytes(planned.training_bytes)} for weights, gradients and optimizer; activations on top",
+        f"memory  {format_bytes(planned.training_bytes)} at most for weights, gradients, optimizer; activations on top",
     ]
+    if planned.approval_hours is not None:
+        lines.append(f"gate    a promotion waits {planned.approval_hours:g} hours for a person's approval")
     lines[2:2] = [f"stream  {planned.stream}"] if planned.stream is not None else []
     output.show(planned.model_dump(mode="json"), "\n".join(lines))

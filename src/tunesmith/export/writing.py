@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from tunesmith.export.onnx_files import quantize_onnx, write_onnx
 from tunesmith.export.parity import ParitySet, Reference, measure_format
 from tunesmith.export.pyfunc import write_pyfunc
 from tunesmith.kinds.protocol import AnyModel
+
+log = logging.getLogger(__name__)
 
 MODEL, ADAPTER_FOLDER = "model", "adapter"
 
@@ -43,6 +46,7 @@ class Measuring:
 
     def measure(self, format: str, model: PlainModel) -> FormatReport:
         """Load a format in a clean process, compare it and say whether it is near enough."""
+        log.info("export: loading %s in a clean process, to compare it on %d examples", format, len(self.judged))
         measured = measure_format(
             model,
             self.test,
@@ -104,8 +108,10 @@ def add_onnx(
         The name of each format and its report.
     """
     inputs = [name for name in measuring.test.collate(measuring.test.find_median(1)) if name != "labels"]
+    log.info("export: writing onnx")
     write_onnx(merged, inputs, folder / ONNX)
     if ONNX_INT8 in formats:
+        log.info("export: writing onnx-int8")
         quantize_onnx(folder / ONNX, folder / ONNX_INT8)
     auto_class = measuring.test.kind.AUTO_CLASS
     for format in (ONNX, ONNX_INT8):

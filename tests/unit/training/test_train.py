@@ -58,7 +58,8 @@ def test_how_much_is_trained_is_said_and_kept(tmp_path, features, bert, caplog):
     assert 0 < ref.facts["padding_fraction"] < 0.1  # what a pack is filled up with
     model = ModelConfig(base=str(bert))
     ref = train(features, CLASSIFICATION, model, TrainConfig(num_epochs=30, precision="fp32"), FolderStore(tmp_path))
-    assert f"all of {ref.facts['num_parameters']:,} weights but the embeddings of 91 tokens that never come" in caplog.text
+    total = ref.facts["num_parameters"]
+    assert f"all of {total:,} weights but the embeddings of 91 tokens that never come" in caplog.text
 
 
 def test_a_crash_is_told_by_its_last_line_and_the_path_of_the_log(tmp_path, features, bert):
