@@ -12,6 +12,7 @@ from prefect import flow
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.flows import Flow
 
+from tunesmith.environment import fill_environment
 from tunesmith.export.export import check_start
 from tunesmith.home import Home
 from tunesmith.provenance import record_recipe
@@ -26,7 +27,6 @@ from tunesmith.tasks.preemption import reschedule_when_preempted
 from tunesmith.tasks.report import publish_summary
 from tunesmith.tasks.tracking import close_unfinished, register
 from tunesmith.tasks.training import start, train
-from tunesmith.tracking.environment import fill_environment
 from tunesmith.tracking.unrecorded import completing_record
 from tunesmith.training.train import StreamInput
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from prefect import flow
 
+from tunesmith.environment import fill_environment
 from tunesmith.home import Home
 from tunesmith.inference.config import PredictConfig, PredictReport
 from tunesmith.inference.models import ModelFormat
@@ -35,6 +36,7 @@ def predict(
         config: The fields of `PredictConfig`, such as `{"shard_rows": 10000}`.
     """
     logging.getLogger("tunesmith").setLevel(logging.INFO)  # Prefect's extra loggers come without a level
+    fill_environment(os.environ)
     tracking = TrackingConfig(uri=Home.locate(os.environ, Path.cwd()).find_tracking_uri(os.environ))
     wanted = PredictConfig.model_validate(config or {})
     report = predict_rows(model, model_format, sources, target, tracking, wanted)

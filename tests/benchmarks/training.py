@@ -4,6 +4,7 @@
     python -m tests.benchmarks.training --quality            an epoch each, with accuracy, over three seeds; an hour
     python -m tests.benchmarks.training --recipe FILE ...    on the features of another recipe
     python -m tests.benchmarks.training --epochs 1.3 ...     with so many epochs for ours: what is faster may see more
+    python -m tests.benchmarks.training --busy ...           beside a process that keeps one of the cores busy
 
 Each training is a process of its own. The plain ones are what the tutorials show: batches of 8 in any order, padded to
 the longest, fp32, AdamW with a rate that falls from 5e-5. Ours are what a recipe gets that asks for nothing but batches
@@ -19,14 +20,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 WAYS = ("plain loop", "plain Trainer", "our trainer", "our loop")
-NUM_EXAMPLES, NUM_ROUNDS = 800, 3
+NUM_EXAMPLES, NUM_BUSY_EXAMPLES, NUM_ROUNDS = 800, 160, 3
 PLAIN_BATCH, PLAIN_RATE = 8, 5e-5
 PEAK_SIZE = 2048
 """Rows and columns of the matrices whose product is the measure of what the machine can do."""
@@ -178,13 +180,13 @@ def measure_peak() -> float:
     return 2 * PEAK_SIZE**3 / best / 1e9
 
 
-def bench_training(file: Path | None, epochs: float, *, quality: bool) -> None:
+def bench_training(file: Path | None, epochs: float, *, quality: bool, busy: bool = False) -> None:
     """Print examples a second of each way, against the plain loop, and the share of the machine's peak."""
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, _neighbour() if busy else nullcontext():
         home = Path(scratch)
         if file is None:
             file = lay_out_demo(home)
-        num_examples = sys.maxsize if quality else NUM_EXAMPLES
+        num_examples = sys.maxsize if quality else NUM_BUSY_EXAMPLES if busy else NUM_EXAMPLES
         found: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
         peaks = []
         for seed in range(NUM_ROUNDS):
@@ -192,6 +194,16 @@ def bench_training(file: Path | None, epochs: float, *, quality: bool) -> None:
             for way, runs in found.items():
                 runs.append(_run(way, file, home, num_examples, epochs, seed))
         _print(found, median(peaks), quality=quality)
+
+
+@contextmanager
+def _neighbour() -> Iterator[None]:
+    """Another process that would like to have a core for itself."""
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
+        try:
+            yield
+        finally:
+            process.kill()
 
 
 def _run(way: str, file: Path, home: Path, num_examples: int, epochs: float, seed: int) -> dict[str, Any]:
@@ -240,7 +252,8 @@ if __name__ == "__main__":
     else:
         parser = argparse.ArgumentParser()
         parser.add_argument("--quality", action="store_true")
+        parser.add_argument("--busy", action="store_true")
         parser.add_argument("--recipe", type=Path)
         parser.add_argument("--epochs", type=float, default=1.0)
         asked = parser.parse_args()
-        bench_training(asked.recipe, asked.epochs, quality=asked.quality)
+        bench_training(asked.recipe, asked.epochs, quality=asked.quality, busy=asked.busy)

@@ -13,8 +13,8 @@ import click
 from tunesmith import __version__
 from tunesmith.cli.lazy_group import LazyGroup
 from tunesmith.cli.output import INTERRUPTED, Output, plain_logging
+from tunesmith.environment import fill_environment
 from tunesmith.home import Home
-from tunesmith.tracking.environment import fill_environment
 
 COMMANDS = {
     "demo": "Run the whole pipeline on sample data.",

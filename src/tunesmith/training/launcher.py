@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith import errors
+from tunesmith.environment import compose_training_environment
 from tunesmith.errors import Preempted, TrainingError, TunesmithError
 from tunesmith.store.code import PACKAGE_ROOT
 from tunesmith.store.sealed import find_damage, write_bytes_atomically
@@ -30,13 +31,6 @@ from tunesmith.training.reporter import Progress, read_progress
 from tunesmith.training.spool import SpoolReader
 
 log = logging.getLogger(__name__)
-
-KEEP_MEMORY = {
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
-    "MALLOC_TOP_PAD_": str(1 << 28),
-}
-"""The C library keeps what a step frees for the next one: it would give it back, and every page come anew."""
 
 _MEMORY_ADVICE = (
     "Lower train.per_device_train_batch_size (train.gradient_accumulation_steps keeps the effective batch size), "
@@ -153,7 +147,7 @@ class _Attempt:
             [sys.executable, "-m", "tunesmith.training.worker", str(path)],
             self.job.logs,
             PACKAGE_ROOT.parent,  # `-m` finds there the very package that this is
-            {**KEEP_MEMORY, **os.environ},
+            compose_training_environment(os.environ),
             lock,
         )
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tracked_candidate import TrackedCandidate
+from tunesmith.environment import MLFLOW_ENVIRONMENT
 from tunesmith.tracking.client import mlflow_client
 from tunesmith.tracking.config import TrackingConfig
-from tunesmith.tracking.environment import MLFLOW_ENVIRONMENT
 
 
 @pytest.fixture(scope="session", autouse=True)
