@@ -165,3 +165,26 @@ def test_help_takes_under_0_3_seconds_of_the_processor():
     for _ in range(5):
         subprocess.run([sys.executable, "-m", "tunesmith", "--help"], check=True, capture_output=True)
     assert (seconds() - before) / 5 < 0.3
+
+
+SLOW = """
+import sys
+
+class Slow:
+    def __del__(self):
+        print("torn down", flush=True)
+
+sys.slow = Slow()
+sys.argv[1:] = {arguments}
+from tunesmith.cli.main import script
+sys.exit(script())
+"""
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["schema"], 0), (["run", "nowhere.yaml"], 2)])
+def test_the_process_leaves_at_once_with_all_that_it_printed(arguments, code):
+    command = [sys.executable, "-c", SLOW.format(arguments=arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert "torn down" not in done.stdout
+    assert "properties" in json.loads(done.stdout) if code == 0 else "nowhere.yaml" in done.stderr
