@@ -13,6 +13,7 @@ import pytest
 from champions import CLASSIFICATION, LORA, Retraining, make_rows
 from tiny_models import make_bert
 from tunesmith.data.row_sets import read_rows
+from tunesmith.environment import MLFLOW_ENVIRONMENT
 from tunesmith.errors import DataError, ModelError
 from tunesmith.features.files import read_split
 from tunesmith.kinds.text_classification import TextClassification
@@ -20,7 +21,6 @@ from tunesmith.kinds.text_generation import TextGeneration
 from tunesmith.modeling.config import LoraConfig
 from tunesmith.tracking.client import mlflow_client
 from tunesmith.tracking.config import TrackingConfig
-from tunesmith.tracking.environment import MLFLOW_ENVIRONMENT
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
 
