@@ -9,18 +9,23 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NoReturn
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from tunesmith.errors import ModelError
 from tunesmith.modeling.base import PACK_MULTIPLE, POSITIONS_AFTER_PADDING
+from tunesmith.modeling.tokenizer import first_line
 
-ATTENTION = "tunesmith_packed"
-"""The name under which transformers knows packed attention; behind it comes the name of what it is packed from."""
+Pattern = Callable[[int, int, Tensor, Tensor], Tensor]
+"""Of a row, a head, positions of queries and of keys: whether a query sees a key. Padding is another matter."""
+
+WATCHED, PACKED = "tunesmith_watched", "tunesmith_packed"
+"""The names under which transformers knows our attention; behind them comes the name of what they are made from."""
 NUM_PARTS = 2
 """In how many parts attention computes a batch on the CPU: more have less padding, and more calls."""
 TOLERANCE = 1e-4
@@ -34,10 +39,12 @@ class Layout:
     Attributes:
         mask: Where there is a token and no padding, which is on the right; shape (num_rows, longest).
         multiple: A pack is filled up to a multiple of so many tokens, with copies of the first.
+        seen: What `visible` has found, by pattern.
     """
 
     mask: Tensor
     multiple: int = 1
+    seen: dict[Pattern, Tensor] = field(default_factory=dict, compare=False)
 
     @cached_property
     def places(self) -> Tensor:
@@ -76,17 +83,16 @@ class Layout:
         padded = values.new_zeros((self.mask.numel(), *values.shape[2:]))
         return padded.index_copy(0, self.places, values[0, : self.num_tokens]).view(*self.mask.shape, *values.shape[2:])
 
-    def visible(self, *, is_causal: bool, window: int | None) -> Tensor:
+    def visible(self, pattern: Pattern) -> Tensor:
         """Which keys a query sees, booleans that broadcast to (num_rows, num_heads, longest, longest)."""
-        visible = self.mask[:, None, None, :]
-        if not is_causal:
-            return visible
-        longest = self.mask.shape[1]
-        before = torch.ones(longest, longest, dtype=torch.bool, device=self.mask.device).tril()
-        return visible & (before if window is None else before.triu(1 - window))
+        if pattern not in self.seen:
+            self.seen[pattern] = self.mask[:, None, None, :] & _span(pattern, self.mask)
+        return self.seen[pattern]
 
 
 _layout: ContextVar[Layout] = ContextVar("layout")
+_patterns: WeakKeyDictionary[nn.Module, Pattern] = WeakKeyDictionary()
+"""What each attention of a packed model sees: all of a row, what came before, a window, ..."""
 
 
 def pack_body(model: Any) -> None:
@@ -100,18 +106,44 @@ def pack_body(model: Any) -> None:
             as it was.
     """
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    body = base.base_model
-    if "position_ids" not in inspect.signature(body.forward).parameters:
-        _refuse(base, "it does not take the position of each token")
-    probe, implementation = _make_probe(base.config), base.config._attn_implementation
-    expected = _compute_logits(model, probe)
-    _register(base)
-    body.forward = _without_padding(body, base.config)
-    difference = float((_compute_logits(model, probe) - expected).abs().max())
-    if not difference < TOLERANCE:
-        del body.forward
+    body, implementation = base.base_model, base.config._attn_implementation
+    why_not = _find_obstacle(body, implementation)
+    if why_not is None:
+        try:
+            why_not = _pack(model, base, body)
+        except Exception as error:  # whatever it is that this model is not made for
+            why_not = f"packed, it fails with {type(error).__name__}: {first_line(error)}"
+        if why_not is None:
+            return
+        body.__dict__.pop("forward", None)
         base.set_attn_implementation(implementation)
-        _refuse(base, f"packed, its logits differ by {difference:.2g}")
+    raise ModelError(
+        f"train.batching: a {base.config.model_type} model cannot be packed: {why_not}. Set it to grouped, or to auto."
+    )
+
+
+def _find_obstacle(body: Any, implementation: str) -> str | None:
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    if "position_ids" not in inspect.signature(body.forward).parameters:
+        return "it does not take the position of each token"
+    if implementation not in ALL_ATTENTION_FUNCTIONS:
+        return f"its attention ({implementation}) is its own"
+    return None
+
+
+def _pack(model: Any, base: Any, body: Any) -> str | None:
+    """Pack a model, and compare it with what it was; gives what is wrong with it then."""
+    implementation, probe = base.config._attn_implementation, _make_probe(base.config)
+    base.set_attn_implementation(_register_watched(implementation))
+    expected = _compute_logits(model, probe)
+    base.set_attn_implementation(_register_packed(implementation))
+    body.forward = _without_padding(body, base.config)
+    logits = _compute_logits(model, probe)
+    if logits.shape != expected.shape:
+        return f"packed, its logits have the shape {tuple(logits.shape)}, not {tuple(expected.shape)}"
+    difference = float((logits - expected).abs().max())
+    return None if difference < TOLERANCE else f"packed, its logits differ by {difference:.2g}"
 
 
 def _without_padding(body: Any, config: Any) -> Callable[..., Any]:
@@ -137,21 +169,58 @@ def _without_padding(body: Any, config: Any) -> Callable[..., Any]:
             _layout.reset(token)
         output.last_hidden_state = layout.unpack(output.last_hidden_state)
         if output.get("pooler_output") is not None:  # of the first token of the pack, and not of each row
-            output.pooler_output = body.pooler(output.last_hidden_state)
+            output.pooler_output = _pool(body, output.last_hidden_state)
         return output
 
     return packed
 
 
-def _register(base: Any) -> None:
-    """Let a model's attention see rows, as the implementation that it had would."""
+def _pool(body: Any, last_hidden_state: Tensor) -> Tensor:
+    if hasattr(body, "pooler_activation"):  # ALBERT's pooler is a linear layer alone
+        return body.pooler_activation(body.pooler(last_hidden_state[:, 0]))  # type: ignore[no-any-return]
+    return body.pooler(last_hidden_state)  # type: ignore[no-any-return]
+
+
+def _register_watched(implementation: str) -> str:
+    """Attention that remembers which pattern each module sees; gives its name.
+
+    A probe is shorter than most windows, so that its logits do not tell whether there is one.
+    """
+    from transformers import AttentionInterface
+    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    attend, make_mask = ALL_ATTENTION_FUNCTIONS[implementation], ALL_MASK_ATTENTION_FUNCTIONS[implementation]
+    made = list[tuple[Tensor, Pattern]]()
+
+    def make_mask_watched(*sizes: int, mask_function: Pattern, use_vmap: bool = False, **options: Any) -> Tensor:
+        options |= {"allow_is_causal_skip": False, "allow_is_bidirectional_skip": False}  # or there is none
+        mask: Tensor = make_mask(*sizes, mask_function=mask_function, use_vmap=use_vmap, **options)
+        if not use_vmap:  # otherwise it may depend on more than positions
+            made.append((mask, mask_function))
+        return mask
+
+    def attend_watched(
+        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
+    ) -> Any:
+        for mask, pattern in made:
+            if mask is attention_mask:
+                _patterns[module] = pattern
+                return attend(module, query, key, value, attention_mask, **options)
+        raise ValueError(f"what {type(module).__name__} sees is not a pattern of positions")
+
+    name = f"{WATCHED}_{implementation}"
+    AttentionInterface.register(name, attend_watched)
+    AttentionMaskInterface.register(name, make_mask_watched)
+    return name
+
+
+def _register_packed(implementation: str) -> str:
+    """Attention that sees rows in a pack, as the implementation that it is made from would; gives its name."""
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-    implementation = base.config._attn_implementation
-    if implementation not in ALL_ATTENTION_FUNCTIONS:
-        _refuse(base, f"its attention ({implementation}) is its own")
     attend = ALL_ATTENTION_FUNCTIONS[implementation]
 
     def attend_packed(
@@ -163,23 +232,31 @@ def _register(base: Any) -> None:
         is_causal: bool | None = None,
         **options: Any,
     ) -> tuple[Tensor, None]:
-        sees_no_later = getattr(module, "is_causal", True) if is_causal is None else is_causal
         whole = _layout.get()
         sizes = [*(part.num_tokens for part in whole.parts), whole.num_filled]
         split = zip(*(torch.split(tensor, sizes, dim=2) for tensor in (query, key, value)), strict=True)
         attended = list[Tensor]()
         for part, tensors in zip(whole.parts, split, strict=False):  # all but what is filled up
-            visible = part.visible(is_causal=sees_no_later, window=options.get("sliding_window"))
             padded = [part.unpack(tensor.transpose(1, 2)).transpose(1, 2) for tensor in tensors]
-            found, _ = attend(module, *padded, visible, is_causal=False, **options)
+            found, _ = attend(module, *padded, part.visible(_patterns[module]), is_causal=False, **options)
             attended.append(part.pack(found))
         filled = attended[0].new_zeros(1, whole.num_filled, *attended[0].shape[2:])
         return torch.cat([*attended, filled], dim=1), None
 
-    name = f"{ATTENTION}_{implementation}"
+    name = f"{PACKED}_{implementation}"
     AttentionInterface.register(name, attend_packed)
     AttentionMaskInterface.register(name, lambda *_args, **_options: None)
-    base.set_attn_implementation(name)
+    return name
+
+
+def _span(pattern: Pattern, mask: Tensor) -> Tensor:
+    """A pattern over the positions of a row, booleans that broadcast to (longest, longest)."""
+    from transformers.masking_utils import bidirectional_mask_function
+
+    if pattern is bidirectional_mask_function:  # type: ignore[comparison-overlap]  # theirs is annotated with ints
+        return mask.new_ones(1, 1)
+    positions = torch.arange(mask.shape[1], device=mask.device)
+    return pattern(0, 0, positions[:, None], positions)
 
 
 def _make_probe(config: Any) -> dict[str, Tensor]:
@@ -196,9 +273,3 @@ def _compute_logits(model: Any, batch: dict[str, Tensor]) -> Tensor:
         logits: Tensor = model(**batch).logits
     model.train()
     return logits if logits.ndim == 2 else logits[batch["attention_mask"].bool()]
-
-
-def _refuse(base: Any, why: str) -> NoReturn:
-    raise ModelError(
-        f"train.batching: a {base.config.model_type} model cannot be packed: {why}. Set it to grouped, or to auto."
-    )

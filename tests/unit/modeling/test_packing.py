@@ -41,6 +41,18 @@ MODELS: dict[str, tuple[Any, Any]] = {
         transformers.MistralForCausalLM,
         transformers.MistralConfig(**TINY, num_key_value_heads=2, sliding_window=3),
     ),
+    "gemma3": (
+        transformers.Gemma3ForCausalLM,
+        transformers.Gemma3TextConfig(**TINY, num_key_value_heads=2, head_dim=8, sliding_window=4),
+    ),
+    "modernbert": (
+        transformers.ModernBertForSequenceClassification,
+        transformers.ModernBertConfig(**TINY, local_attention=4, global_attn_every_n_layers=2),
+    ),
+    "albert": (
+        transformers.AlbertForSequenceClassification,
+        transformers.AlbertConfig(**TINY, embedding_size=16),
+    ),
     "gpt2": (
         transformers.GPT2ForSequenceClassification,
         transformers.GPT2Config(vocab_size=50, n_embd=32, n_layer=2, n_head=4, pad_token_id=1),
@@ -136,9 +148,21 @@ def test_a_model_whose_attention_is_its_own_is_refused(config: Any) -> None:
         pack_body(model)
 
 
+def test_a_model_that_sees_by_more_than_positions_is_refused_and_stays_as_it_was() -> None:
+    options: dict[str, Any] = {"num_key_value_heads": 2, "head_dim": 8, "sliding_window": 4}
+    config = transformers.Gemma3TextConfig(**TINY, **options, use_bidirectional_attention=True)
+    model = transformers.Gemma3TextForSequenceClassification(config).eval()
+    batch = make_batch([9, 3, 1, 6])
+    expected = compute(model, batch)
+    with pytest.raises(ModelError, match=r"cannot be packed: .* what Gemma3Attention sees is not a pattern"):
+        pack_body(model)
+    assert torch.equal(compute(model, batch), expected)
+
+
 def test_a_model_that_would_compute_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     visible: Callable[..., torch.Tensor] = Layout.visible
-    monkeypatch.setattr(Layout, "visible", lambda self, **_: visible(self, is_causal=False, window=None))
+    everything = transformers.masking_utils.bidirectional_mask_function
+    monkeypatch.setattr(Layout, "visible", lambda self, _: visible(self, everything))
     with pytest.raises(ModelError, match=r"a llama model cannot be packed: packed, its logits differ by"):
         pack_body(build("llama"))
 
