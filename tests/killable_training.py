@@ -100,7 +100,7 @@ def dump_stream(stream):
     return {
         "snapshot": stream.snapshot.model_dump(),
         "fetched": stream.fetched.model_dump(),
-        **{name: section.model_dump(mode="json", exclude_unset=True) for name, section in sections.items()},
+        **{name: section.model_dump(mode="json", exclude_defaults=True) for name, section in sections.items()},
     }
 
 

@@ -46,7 +46,7 @@ def write_rows(path, num_rows, seed=0):
             file.write(json.dumps({"text": " ".join(words), "label": label}) + "\n")
 
 
-def stream_features(folder, base, monkeypatch, *, num_rows=400, sample_rows=120, **tokenize):
+def stream_features(folder, base, monkeypatch, *, num_rows=400, sample_rows=120, transforms=(), **tokenize):
     """The stages from fetch to encode, on spans of 2 KB."""
     monkeypatch.setattr(spans, "SPAN_BYTES", 2048)
     store = FolderStore(folder / "data-store")
@@ -56,6 +56,7 @@ def stream_features(folder, base, monkeypatch, *, num_rows=400, sample_rows=120,
         "sources": [{"files": ["rows-*.jsonl"]}],
         "streaming": {"shuffle_buffer": 40, "sample_rows": sample_rows},
         "contract": CONTRACT,
+        "transforms": [*transforms],
     }
     data = DataConfig.model_validate_json(json.dumps(section), context={"folder": folder})
     config = SplitConfig()

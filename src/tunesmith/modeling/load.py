@@ -185,6 +185,8 @@ def _load(
     if labels:
         names["id2label"] = dict(enumerate(labels))
         names["label2id"] = {label: number for number, label in enumerate(labels)}
+        # A base model that was a regressor or had several labels a text would compute another loss.
+        names["problem_type"] = "single_label_classification"
         # The head of another label set is replaced; _check_weights looks at everything else.
         names["ignore_mismatched_sizes"] = True
     options: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True}

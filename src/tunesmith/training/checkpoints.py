@@ -28,6 +28,7 @@ NUM_KEPT = 2
 
 POSITION = "position.json"
 SPOOL = "metrics.jsonl"
+QUARANTINE = "quarantine"
 
 
 class Position(BaseModel):
@@ -56,6 +57,17 @@ class Position(BaseModel):
 def read_position(checkpoint: Path) -> Position:
     """The position that a checkpoint was written at."""
     return Position.model_validate_json((checkpoint / POSITION).read_bytes())
+
+
+def copy_quarantine(folder: Path, target: Path) -> None:
+    """Copy what was refused of a stream, as far as it is not there yet: a file once written never changes."""
+    for path in sorted(folder.glob("*.parquet")):
+        target.mkdir(exist_ok=True)
+        copied = target / path.name
+        if not copied.exists():
+            aside = copied.with_suffix(".aside")
+            shutil.copyfile(path, aside)
+            aside.replace(copied)
 
 
 class Checkpoints:
@@ -113,7 +125,7 @@ class Checkpoints:
             )
         return folder
 
-    def publish(self, folder: Path, position: Position, spool: Path) -> None:
+    def publish(self, folder: Path, position: Position, spool: Path, quarantine: Path) -> None:
         """Make a checkpoint of a folder that the engine has written.
 
         The training goes on while its files are hashed and synced: until that is done, the one before is the newest.
@@ -122,6 +134,7 @@ class Checkpoints:
             folder: Not yet visible: see `aside`.
             position: Where the training stands.
             spool: The rows so far.
+            quarantine: The folder with what was refused of a stream so far; another machine may go on.
 
         Raises:
             Exception: What went wrong with the one before.
@@ -129,6 +142,7 @@ class Checkpoints:
         self.wait()
         (folder / POSITION).write_text(position.model_dump_json(indent=1), encoding="utf-8")
         shutil.copyfile(spool, folder / SPOOL)
+        copy_quarantine(quarantine, folder / QUARANTINE)
         if self._sealer is None:
             self._sealer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._sealing = self._sealer.submit(self._seal, folder, position.step)
@@ -162,9 +176,10 @@ class Checkpoints:
     def adopt(self, folder: Path, step: int) -> Path:
         """Make a sealed folder the checkpoint of a step, in place of one that is there."""
         final = self.at(step)
-        if final.exists():
-            self._delete(final)
+        replaced = self._take_away(final) if final.exists() else None
         publish(folder, final)
+        if replaced is not None:
+            shutil.rmtree(replaced)
         return final
 
     def new_aside(self) -> Path:
@@ -195,7 +210,10 @@ class Checkpoints:
         return sorted(self._folder.glob("step-*"))
 
     def _delete(self, folder: Path) -> None:
+        shutil.rmtree(self._take_away(folder))
+
+    def _take_away(self, folder: Path) -> Path:
+        """Move a checkpoint aside, in one step: a deletion that is cut short must not look like damage."""
         target = self._aside / uuid.uuid4().hex
         target.parent.mkdir(parents=True, exist_ok=True)
-        folder.rename(target)  # in one step: a deletion that is cut short must not look like damage
-        shutil.rmtree(target)
+        return folder.rename(target)

@@ -103,7 +103,15 @@ class TrainConfig(Section):
 
     @model_validator(mode="after")
     def _validates_more_than_once(self) -> Self:
-        if self.keeps_best and self.num_epochs == 1 and self.validation_steps is None:
-            name = "early_stopping_patience" if self.early_stopping_patience is not None else "load_best_model_at_end"
+        if not self.keeps_best:
+            return self
+        name = "early_stopping_patience" if self.early_stopping_patience is not None else "load_best_model_at_end"
+        if self.validation_steps is None and self.num_epochs == 1:
             raise ValueError(f"{name} has no effect on a single validation: raise num_epochs, or remove it")
+        between, steps = self.validation_steps, self.max_steps
+        if between is not None and steps is not None and between >= steps:
+            raise ValueError(
+                f"{name} has no effect on a single validation: lower validation_steps ({between:,}) below max_steps "
+                f"({steps:,}), or remove {name}"
+            )
         return self

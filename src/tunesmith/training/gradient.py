@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from tunesmith.errors import OutOfMemoryError, TrainingError
 from tunesmith.training.checkpoints import Position
 from tunesmith.training.job import Job
-from tunesmith.training.loss import Batch, Loss
+from tunesmith.training.loss import IGNORED, Batch, Loss, find_targets
 from tunesmith.training.prepared import Step
 from tunesmith.training.processes import add_up, add_up_gradients, find_greatest, find_least
 
@@ -67,6 +68,22 @@ class GradientSum:
             add_up_gradients([parameter for parameter in model.parameters() if parameter.requires_grad])
         return add_up(loss)
 
+    def compute_loss(self, model: Any, batch: Batch) -> tuple[float, int]:
+        """A validation batch's own loss, without gradient, in as many parts as the limit or the memory asks for.
+
+        Returns:
+            The sum over the targets, and their number.
+
+        Raises:
+            TrainingError: Not even a single example fits into the memory.
+            OutOfMemoryError: A part does not, and the model is sharded.
+        """
+        while True:
+            try:
+                return self._compute_loss(model, [*split_batch(batch, self.max_tokens)])
+            except _NoRoomError as error:
+                self._lower_limit(error)
+
     def agree_on_limit(self) -> int | None:
         """The lowest `max_tokens` of all processes, which all have from now on: a continuation knows only one."""
         none = 2**62
@@ -96,15 +113,25 @@ class GradientSum:
         return torch.stack([torch.zeros((), device=self._device), *losses]).sum()
 
     def _pass(self, model: Any, part: Batch, weight: Tensor | float) -> Tensor:
-        try:
-            inputs = {name: values.to(self._device, non_blocking=True) for name, values in part.items()}
-            loss = self._loss.compute(model, inputs) * weight
+        with _noticing_no_room(part):
+            loss = self._loss.compute(model, self._move(part)) * weight
             loss.backward()  # type: ignore[no-untyped-call]  # torch's own
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            raise _NoRoomError(part) from None
         return loss.detach().float()  # as that of a process that has none
+
+    def _compute_loss(self, model: Any, parts: Sequence[Batch]) -> tuple[float, int]:
+        total, num_targets = 0.0, 0
+        for part in parts:
+            with _noticing_no_room(part):
+                loss = float(model(**self._move(part)).loss)
+            count = int(find_targets(part["labels"]).ne(IGNORED).sum())
+            if count:  # the mean over none is no number
+                total, num_targets = total + loss * count, num_targets + count
+        for _ in range(find_greatest(len(parts)) - len(parts) if self._is_sharded else 0):
+            model(**self._move(parts[0]))  # the others still go through the model
+        return total, num_targets
+
+    def _move(self, part: Batch) -> Batch:
+        return {name: values.to(self._device, non_blocking=True) for name, values in part.items()}
 
     def _keep_up(self, model: Any, step: Step, num_passes: int) -> None:
         """Go through the model as often as the others still do, and leave the random numbers as they were."""
@@ -132,6 +159,16 @@ class GradientSum:
         self._on_limit(self.max_tokens)
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+@contextmanager
+def _noticing_no_room(part: Batch) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise _NoRoomError(part) from None
 
 
 class _NoRoomError(Exception):

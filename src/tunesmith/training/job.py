@@ -25,6 +25,8 @@ class StreamJob(BaseModel):
     """The recipe's section on the data, as it is written."""
     split: dict[str, Any]
     """The recipe's section on the split, as it is written."""
+    key: str
+    """Names what is done with the rows."""
     limit: dict[str, Any]
     """How long an example may be."""
 

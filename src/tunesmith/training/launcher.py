@@ -248,7 +248,7 @@ def _explain(exit_code: int, ranks: Ranks) -> str:
             f"{which} was killed (SIGKILL), most often because the machine ran out of memory. "
             f"{_MEMORY_ADVICE} Running again goes on from the newest checkpoint. {where}"
         )
-    last = _last_line(ranks.log)
+    last = ranks.last_line
     if "out of memory" in last.lower() or "can't allocate memory" in last or "MemoryError" in last:
         return f"{which} ran out of memory ({last}). {_MEMORY_ADVICE} {where}"
     how = f"by signal {-exit_code}" if exit_code < 0 else f"with exit code {exit_code}"
@@ -287,8 +287,3 @@ def _read_error(path: Path) -> TunesmithError:
     kind = getattr(errors, error["type"], TrainingError)
     plain = {errors.UserError, errors.DataError, errors.ModelError, errors.CallError, TrainingError}
     return (kind if kind in plain else TrainingError)(error["message"])
-
-
-def _last_line(path: Path) -> str:
-    lines = [line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
-    return next((line for line in reversed(lines) if line), "it printed nothing")

@@ -114,6 +114,7 @@ class _Loop:
         """The trained model: that of the last step, or the best."""
         self.prepared.close()
         self.checkpoints.wait()
+        wait_for_all()  # the first process alone publishes them
         kept_step = self.best.step_to_keep(self.config)
         if kept_step not in (None, self.step):
             load_weights(self.checkpoints.find_step(kept_step), self.prepared.model)
@@ -149,7 +150,7 @@ class _Loop:
     def _end_epoch(self) -> None:
         try:
             validation_loss = compute_validation_loss(
-                self.model, self.prepared, self.device, self.reporter, may_stop=True
+                self.model, self.prepared, self.gradient, self.reporter, may_stop=True
             )
         except Preempted:
             self._stop()
@@ -182,7 +183,7 @@ class _Loop:
         save_state(folder, self.prepared.model, self.optimizer, self.scheduler)
         wait_for_all()
         if find_rank() == 0:
-            self.checkpoints.publish(folder, position, self.job.spool)
+            self.checkpoints.publish(folder, position, self.job.spool, self.job.quarantine)
         self.reporter.enter("training")
 
     def _restore(self, folder: Path) -> None:

@@ -33,11 +33,14 @@ class Ranks:
 
     Args:
         processes: The running processes, in the order of their ranks; their standard inputs are pipes.
-        logs: What each of them prints.
+        logs: What each of them prints, behind what earlier ones have.
+        starts: Where that begins in each log, in bytes.
     """
 
-    def __init__(self, processes: Sequence[subprocess.Popen[bytes]], logs: Sequence[Path]) -> None:
-        self._processes, self._logs = processes, logs
+    def __init__(
+        self, processes: Sequence[subprocess.Popen[bytes]], logs: Sequence[Path], starts: Sequence[int]
+    ) -> None:
+        self._processes, self._logs, self._starts = processes, logs, starts
         self._kill_at: float | None = None
         self.returncode: int | None = None
         self.failed_rank = 0
@@ -47,8 +50,15 @@ class Ranks:
 
     @property
     def log(self) -> Path:
-        """What the process printed that failed first."""
+        """What the process printed that failed first, behind what earlier ones have."""
         return self._logs[self.failed_rank]
+
+    @property
+    def last_line(self) -> str:
+        """The last line that this process itself printed."""
+        printed = self.log.read_bytes()[self._starts[self.failed_rank] :].decode(errors="replace")
+        lines = [line.strip() for line in printed.splitlines()]
+        return next((line for line in reversed(lines) if line), "it printed nothing")
 
     def poll(self) -> int | None:
         """The exit code when all of them have ended: that of the first to fail; None before."""
@@ -105,6 +115,7 @@ def start_ranks(command: Sequence[str], logs: Sequence[Path], folder: Path, env:
         lock: A descriptor that all of them inherit.
     """
     processes = list[subprocess.Popen[bytes]]()
+    starts = [log.stat().st_size if log.exists() else 0 for log in logs]
     try:
         for rank, log in enumerate(logs):
             with log.open("ab") as output:
@@ -120,9 +131,9 @@ def start_ranks(command: Sequence[str], logs: Sequence[Path], folder: Path, env:
                 )
             processes.append(process)
     except BaseException:
-        Ranks(processes, logs).kill()
+        Ranks(processes, logs, starts).kill()
         raise
-    return Ranks(processes, logs)
+    return Ranks(processes, logs, starts)
 
 
 def _find_env(rank: int, num_processes: int, env: Mapping[str, str]) -> dict[str, str]:

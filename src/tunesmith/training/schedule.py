@@ -79,8 +79,8 @@ class Schedule:
 
     @property
     def num_warmup_steps(self) -> int:
-        """Steps in which the learning rate rises."""
-        return math.ceil(self.config.warmup_fraction * self.num_steps)
+        """Steps in which the learning rate rises from 0; not the last step: one alone would do nothing."""
+        return min(math.ceil(self.config.warmup_fraction * self.num_steps), self.num_steps - 1)
 
     def learning_rate_factor(self, step: int) -> float:
         """What the learning rate is multiplied by after `step` steps, in [0, 1]: as transformers' schedulers do it.

@@ -30,6 +30,7 @@ from tunesmith.features.counts import add_up, refuse_too_long
 from tunesmith.kinds import find_kind
 from tunesmith.kinds.limit import Limit
 from tunesmith.modeling.tokenizer import load_tokenizer, make_encoder
+from tunesmith.training.checkpoints import QUARANTINE, copy_quarantine
 from tunesmith.training.config import TrainConfig
 from tunesmith.training.job import Job
 from tunesmith.training.prepared import StreamedBatch
@@ -161,7 +162,7 @@ def open_stream(job: Job, *, groups: bool) -> FeatureStream:
         groups: Whether examples of like length share a micro-batch.
 
     Raises:
-        DataError: A file has changed since the snapshot.
+        DataError: A file or a function has changed since the snapshot.
     """
     assert job.stream is not None
     data = DataConfig.model_validate_json(json.dumps(job.stream.data))
@@ -169,7 +170,13 @@ def open_stream(job: Job, *, groups: bool) -> FeatureStream:
     config = StreamConfig(data, job.examples, split)
     files = [SourceFile.from_json(file) for file in job.stream.files]
     assert data.streaming is not None
+    if config.key != job.stream.key:
+        raise DataError(
+            "a function of data.transforms has changed since the rows were read with it. Run again: they are read anew."
+        )
     order = StreamOrder("train", data.streaming.shuffle_buffer, job.train.seed)
+    if job.checkpoint is not None:
+        copy_quarantine(job.checkpoint / QUARANTINE, job.quarantine)
     rows = RowStream(open_description(job.stream.snapshot, files, config), config, order, job.quarantine)
     return FeatureStream(rows, make_encode(job, Limit(**job.stream.limit)), job.train, groups=groups)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tunesmith.data.sources import DataConfig
 from tunesmith.data.split_config import SplitConfig
+from tunesmith.data.stream_rows import StreamConfig
 from tunesmith.kinds import Examples, find_kind, kind_module
 from tunesmith.modeling.base import Base, find_base
 from tunesmith.modeling.config import ModelConfig, adapter_libraries
@@ -61,6 +63,7 @@ def derive_train(
     observer: Observer | None = None,
     stream: StreamInput | None = None,
     start: Ref | None = None,
+    until_published: ExitStack | None = None,
 ) -> Derivation:
     """Describe a candidate.
 
@@ -73,6 +76,7 @@ def derive_train(
         observer: Is told of the training while it runs.
         stream: Where the training examples come from, when the data is streamed.
         start: What training begins from; without it, the base model. In a plan it need not exist yet.
+        until_published: Holds on to the work folder from when the candidate is built; needed to build it.
 
     Raises:
         ModelError: There is no such base model, it has none of the layers that the adapter is for, or what quantizes
@@ -99,19 +103,20 @@ def derive_train(
 
     def build(aside: Path) -> Facts:
         work = store.work_folder(derivation.kind, derivation.key).absolute()
-        with hold(work) as lock:
-            made_meanwhile = store.status(derivation).ref
-            if made_meanwhile is not None:
-                return _copy(made_meanwhile, aside)
-            job = _describe_job(work, features, examples, model, train, base.folder, stream)
-            if start is not None:
-                job = begin_at(job, start)
-            facts = {"engine": train.engine, "num_examples": features.facts["num_examples"]}
-            mirroring = Mirroring(_open_mirror(store, derivation, work))
-            with told_in_words(work):
-                result = launch(job, lock, derivation.key, GuardedObserver(observer), facts, mirroring)
-            trained = _take(result, aside)
-            return trained if start is None else {**trained, **record_training(job, start, base.digest, aside)}
+        assert until_published is not None
+        lock = until_published.enter_context(hold(work))
+        made_meanwhile = store.status(derivation).ref
+        if made_meanwhile is not None:
+            return _copy(made_meanwhile, aside)
+        job = _describe_job(work, features, examples, model, train, base.folder, stream)
+        if start is not None:
+            job = begin_at(job, start)
+        facts = {"engine": train.engine, "num_examples": features.facts["num_examples"]}
+        mirroring = Mirroring(_open_mirror(store, derivation, work))
+        with told_in_words(work):
+            result = launch(job, lock, derivation.key, GuardedObserver(observer), facts, mirroring)
+        trained = _take(result, aside)
+        return trained if start is None else {**trained, **record_training(job, start, base.digest, aside)}
 
     derivation = Derivation("train", ingredients, build)  # `build` names it: the work folder has its key
     return derivation
@@ -146,9 +151,10 @@ def train(
         UserError: The data, the base model or the precision cannot be used.
         TrainingError: The training process ended without a result.
     """
-    derivation = derive_train(features, examples, model, train, store, observer, stream, start)
-    ref = store.ensure(derivation)
-    store.discard_work(derivation.kind, derivation.key)
+    with ExitStack() as until_published:
+        derivation = derive_train(features, examples, model, train, store, observer, stream, start, until_published)
+        ref = store.ensure(derivation)
+        store.discard_work(derivation.kind, derivation.key)
     return ref
 
 
@@ -212,16 +218,19 @@ def _describe_job(
         train=train,
         checkpoint=None,
         parent_pid=os.getpid(),
-        stream=None if stream is None or stream.data.streaming is None else _describe_stream_job(stream, features),
+        stream=_describe_stream_job(stream, examples, features),
     )
 
 
-def _describe_stream_job(stream: StreamInput, features: Ref) -> StreamJob:
+def _describe_stream_job(stream: StreamInput | None, examples: Examples, features: Ref) -> StreamJob | None:
+    if stream is None or stream.data.streaming is None:
+        return None
     return StreamJob(
         snapshot=stream.snapshot.folder.absolute(),
         files=tuple(stream.fetched.facts["files"]),
-        data=stream.data.model_dump(mode="json", exclude_unset=True),
-        split=stream.split.model_dump(mode="json", exclude_unset=True),
+        data=stream.data.model_dump(mode="json", exclude_defaults=True),
+        split=stream.split.model_dump(mode="json", exclude_defaults=True),
+        key=StreamConfig(stream.data, examples, stream.split).key,
         limit={name: features.facts[name] for name in ("max_length", "on_overflow", "stride")},
     )
 

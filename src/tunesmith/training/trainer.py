@@ -71,6 +71,7 @@ def run(job: Job, reporter: Reporter) -> Trained:
     if not bookkeeping.best.should_stop(job.train):
         with bookkeeping.checkpoints:
             trainer.train(resume_from_checkpoint=None if job.checkpoint is None else str(job.checkpoint))
+    wait_for_all()  # the first process alone publishes checkpoints
     prepared.close()
     kept_step = bookkeeping.best.step_to_keep(job.train)
     if kept_step is not None:
@@ -204,7 +205,7 @@ class _Bookkeeping(TrainerCallback):
         wait_for_all()  # each has written the state of its random numbers
         if find_rank() == 0:
             written = self.job.work / TRAINER_FOLDER / f"checkpoint-{state.global_step}"
-            self.checkpoints.publish(written, position, self.job.spool)
+            self.checkpoints.publish(written, position, self.job.spool, self.job.quarantine)
         self.reporter.enter("training")
         if is_true_anywhere(self.reporter.should_stop):
             raise Preempted(f"stopped after step {state.global_step}")
@@ -250,7 +251,7 @@ class _MeteredTrainer(Trainer):
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """The loss on the validation split."""
         loss = compute_validation_loss(
-            self.model, self._prepared, self.args.device, self._bookkeeping.reporter, may_stop=False
+            self.model, self._prepared, self._gradient, self._bookkeeping.reporter, may_stop=False
         )
         self._bookkeeping.end_validation(self.state.global_step, loss, self.control)
         return {}

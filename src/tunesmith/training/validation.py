@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from tunesmith.errors import Preempted, TrainingError
-from tunesmith.training.loss import IGNORED, find_targets
+from tunesmith.training.gradient import GradientSum
 from tunesmith.training.prepared import Prepared
 from tunesmith.training.processes import add_up, count_processes, is_true_anywhere, share
 from tunesmith.training.reporter import Reporter
@@ -16,7 +16,7 @@ from tunesmith.training.shards import is_sharded, sharded_again
 
 
 def compute_validation_loss(
-    model: Any, prepared: Prepared, device: torch.device, reporter: Reporter, *, may_stop: bool
+    model: Any, prepared: Prepared, gradient: GradientSum, reporter: Reporter, *, may_stop: bool
 ) -> float:
     """The mean loss over all validation targets, of which each process does its share; encode has seen to it that
     there are some.
@@ -24,7 +24,7 @@ def compute_validation_loss(
     Args:
         model: The model, which computes in its own precision; it is put back in training mode.
         prepared: Where the validation split is.
-        device: Where the model is.
+        gradient: Knows where the model is, and how much goes through it at once.
         reporter: Is asked before each batch whether to stop.
         may_stop: Whether stopping in the middle is possible.
 
@@ -48,10 +48,9 @@ def compute_validation_loss(
             # A sharded model computes nowhere, unless it does everywhere.
             for rows in mine or (found[:1] if is_sharded(model) else []):
                 batch = prepared.validation_batch(rows)
-                loss = model(**{name: values.to(device) for name, values in batch.items()}).loss
-                targets = int(find_targets(batch["labels"]).ne(IGNORED).sum()) * len(mine)
-                total += float(loss) * targets
-                num_targets += targets
+                loss, count = gradient.compute_loss(model, batch)
+                total += loss * len(mine)
+                num_targets += count * len(mine)
     model.train()
     reporter.enter("training")
     total, num_targets = map(float, add_up(torch.tensor([total, num_targets], dtype=torch.float64)))

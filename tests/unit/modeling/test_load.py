@@ -51,6 +51,16 @@ def without_pooler(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("problem_type", ["multi_label_classification", "regression"])
+def test_a_base_model_that_was_made_for_another_loss_gets_the_one_of_labels(problem_type: str, tmp_path: Path) -> None:
+    base = make_bert(tmp_path / "bert", WORDS)
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps({**config, "problem_type": problem_type}))
+    model = build_model(base, CLASSES, LABELS, None, 0).eval()
+    output = model(input_ids=IDS, labels=torch.tensor([2]))
+    assert torch.allclose(output.loss, torch.nn.functional.cross_entropy(output.logits, torch.tensor([2])))
+
+
 def test_the_seed_alone_decides_the_head_and_the_global_generator_stays(bert: Path) -> None:
     torch.manual_seed(5)
     state = torch.random.get_rng_state()

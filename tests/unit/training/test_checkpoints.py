@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import threading
 
 import pytest
@@ -14,7 +15,7 @@ def write(work, step, content=b"weights"):
         checkpoints.make_room()
         folder = checkpoints.aside(step)
         (folder / "weights").write_bytes(content)
-        checkpoints.publish(folder, Position(step=step, meter={"row_sum": 1 / 3}), work / "spool")
+        checkpoints.publish(folder, Position(step=step, meter={"row_sum": 1 / 3}), work / "spool", work / "quarantine")
 
 
 def names(work):
@@ -38,6 +39,18 @@ def test_one_of_the_same_step_is_replaced(tmp_path):
     assert (Checkpoints(tmp_path).find_newest() / "weights").read_bytes() == b"after it"
 
 
+def test_where_replacing_one_is_cut_short_the_new_one_is_already_there(tmp_path, monkeypatch):
+    def die(_folder):
+        raise KeyboardInterrupt
+
+    write(tmp_path, 5, b"before the validation")
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", die)
+        with pytest.raises(KeyboardInterrupt):
+            write(tmp_path, 5, b"after it")
+    assert (Checkpoints(tmp_path).find_newest() / "weights").read_bytes() == b"after it"
+
+
 def test_training_goes_on_while_a_checkpoint_is_sealed_and_what_goes_wrong_is_told_at_the_next(tmp_path, monkeypatch):
     write(tmp_path, 5)
     may_go_on = threading.Event()
@@ -49,13 +62,13 @@ def test_training_goes_on_while_a_checkpoint_is_sealed_and_what_goes_wrong_is_to
     (tmp_path / "spool").write_text("a row\n")
     checkpoints = Checkpoints(tmp_path)
     monkeypatch.setattr(module, "seal", fail_later)
-    checkpoints.publish(checkpoints.aside(10), Position(step=10), tmp_path / "spool")
+    checkpoints.publish(checkpoints.aside(10), Position(step=10), tmp_path / "spool", tmp_path / "quarantine")
     (tmp_path / "spool").write_text("a row\nand one of the next step\n")
     assert (checkpoints.aside(10) / module.SPOOL).read_text() == "a row\n"
     assert checkpoints.newest().name == "step-00000005"
     may_go_on.set()
     with pytest.raises(OSError, match="no space left"):
-        checkpoints.publish(checkpoints.aside(15), Position(step=15), tmp_path / "spool")
+        checkpoints.publish(checkpoints.aside(15), Position(step=15), tmp_path / "spool", tmp_path / "quarantine")
     assert Checkpoints(tmp_path).find_newest().name == "step-00000005"
 
 

@@ -34,6 +34,15 @@ def test_every_field_has_a_docstring():
     assert all(field.description for field in TrainConfig.model_fields.values())
 
 
+def test_keeping_the_best_of_a_single_validation_is_refused():
+    best = {"early_stopping_patience": 2}
+    for once in ({"num_epochs": 1}, {"max_steps": 100, "validation_steps": 100}):
+        with pytest.raises(ValidationError, match="early_stopping_patience has no effect on a single validation"):
+            TrainConfig(**best, **once)
+    for several in ({"num_epochs": 2}, {"max_steps": 100, "validation_steps": 99}):
+        TrainConfig(**best, **several)
+
+
 def test_sharding_needs_several_processes_and_what_can_be_sharded():
     assert TrainConfig(fsdp=True, num_processes=2, optimizer="sgd").fsdp
     told = r"no effect on a single process.*not go with compile.*adafactor"

@@ -235,9 +235,9 @@ def watch_checkpoints(monkeypatch):
     """The positions of the checkpoints that are published from here on."""
     positions, publish = [], Checkpoints.publish
 
-    def publish_and_remember(self, folder, position, spool):
+    def publish_and_remember(self, folder, position, *kept):
         positions.append(position)
-        publish(self, folder, position, spool)
+        publish(self, folder, position, *kept)
 
     monkeypatch.setattr(Checkpoints, "publish", publish_and_remember)
     return positions

@@ -53,7 +53,7 @@ def train_where_memory_ends(engine, job, train_here, monkeypatch, max_tokens, re
 
         def run_out(_module, _args, named, _output):  # when all of the pass has drawn its random numbers
             calls.append(1)
-            if prepared.model.training and named["input_ids"].numel() > max_tokens and len(calls) > 1:
+            if named["input_ids"].numel() > max_tokens and len(calls) > 1:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
         prepared.model.register_forward_hook(run_out, with_kwargs=True)

@@ -40,7 +40,7 @@ class Machine:
         (folder / "weights").write_bytes(f"weights of {step}".encode())
         (folder / "parts").mkdir()
         (folder / "parts" / "more").write_bytes(b"more")
-        self.checkpoints.publish(folder, position, self.work / "spool")
+        self.checkpoints.publish(folder, position, self.work / "spool", self.work / "quarantine")
         self.checkpoints.wait()
 
     def save_and_upload(self, *steps, **options):

@@ -17,6 +17,8 @@ from tunesmith.modeling.load import build_model, count_parameters, load_trained
 from tunesmith.store.folder import FolderStore
 from tunesmith.store.sealed import read_manifest
 from tunesmith.training.config import TrainConfig
+from tunesmith.training.gradient import GradientSum
+from tunesmith.training.loss import Loss
 from tunesmith.training.train import derive_train
 from tunesmith.training.validation import compute_validation_loss
 
@@ -77,7 +79,8 @@ def test_the_validation_loss_is_that_of_the_model_that_is_handed_over(engine, tm
     train_here(job)
     told = read_manifest(job.result).header["facts"]["validation_loss"]
     model = load_trained(job.result, job.base, job.examples, job.labels)
-    found = compute_validation_loss(model, prepare(job), torch.device("cpu"), Reporter(job), may_stop=False)
+    gradient = GradientSum(Loss(TrainConfig(), None), torch.device("cpu"), None, print)
+    found = compute_validation_loss(model, prepare(job), gradient, Reporter(job), may_stop=False)
     assert found == pytest.approx(told, abs=1e-6)
 
 

@@ -82,6 +82,11 @@ def test_the_best_of_a_single_validation_is_refused():
         check_schedule(config, 40)
 
 
+def test_a_training_of_one_step_learns():
+    plan = schedule(4, per_device_train_batch_size=4, warmup_fraction=0.1)
+    assert list(plan.learning_rates(plan.num_steps)) == [plan.config.learning_rate]
+
+
 @pytest.mark.parametrize("shape", ["linear", "cosine", "constant"])
 @pytest.mark.parametrize("warmup_fraction", [0.0, 0.3])
 def test_the_learning_rate_is_that_of_transformers(shape, warmup_fraction):

@@ -10,9 +10,10 @@ import threading
 
 import pytest
 
-from tunesmith.training.launcher import _stop
+from tunesmith.training.launcher import _explain, _stop
+from tunesmith.training.lock import hold
 from tunesmith.training.mirroring import Mirroring
-from tunesmith.training.ranks import Ranks
+from tunesmith.training.ranks import Ranks, start_ranks
 
 SLOW_TO_STOP = """
 import signal, sys, time
@@ -37,7 +38,18 @@ def process():
 def ranks(process, tmp_path):
     log = tmp_path / "log"
     log.touch()
-    return Ranks([process], [log])
+    return Ranks([process], [log], [0])
+
+
+def test_what_an_earlier_process_printed_is_not_taken_for_the_reason_of_this_one(tmp_path):
+    log = tmp_path / "log"
+    log.write_text("torch.OutOfMemoryError: CUDA out of memory\n")
+    with hold(tmp_path) as lock:
+        ranks = start_ranks(["sh", "-c", "kill -SEGV $$"], [log], tmp_path, os.environ, lock)
+        ranks.wait()
+        ranks.close()
+    told = _explain(ranks.returncode, ranks)
+    assert told == f"the training process ended by signal 11: it printed nothing. All that it printed: {log}"
 
 
 def signal_in(seconds, number):

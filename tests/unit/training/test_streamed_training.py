@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from itertools import islice
 
@@ -18,13 +19,15 @@ from tunesmith.data.files import SourceFile
 from tunesmith.data.stream import RowStream, StreamOrder
 from tunesmith.data.stream_rows import StreamConfig
 from tunesmith.data.stream_snapshot import open_description
-from tunesmith.errors import DataError
+from tunesmith.errors import DataError, Preempted
 from tunesmith.features.files import read_split
 from tunesmith.kinds.limit import Limit
 from tunesmith.modeling.base import find_base
 from tunesmith.modeling.config import ModelConfig
 from tunesmith.store.folder import FolderStore
+from tunesmith.store.sealed import read_manifest
 from tunesmith.training.config import TrainConfig
+from tunesmith.training.reporter import Reporter
 from tunesmith.training.streaming import FeatureStream, make_encode, open_stream
 from tunesmith.training.train import _describe_job, derive_train, train
 
@@ -156,6 +159,48 @@ def test_a_stream_whose_contract_refuses_too_many_ends_the_training_in_words(tmp
             streamed.features, CLASSIFICATION, ModelConfig(base=str(bert)), config,
             FolderStore(tmp_path / "store"), stream=stream,
         )  # fmt: skip
+
+
+def test_the_recipe_s_own_function_is_called_while_training_goes_on_and_no_other(tmp_path, bert, monkeypatch):
+    folder = tmp_path / "recipe"
+    folder.mkdir()
+    (folder / "cleaning.py").write_text("def clean(row):\n    return {**row, 'text': 'w7 ' + row['text']}\n")
+    (tmp_path / "cleaning.py").write_text("def clean(row):\n    return row\n")
+    monkeypatch.chdir(tmp_path)
+    made = stream_features(folder, bert, monkeypatch, transforms=[{"function": {"path": "cleaning:clean"}}])
+    model, store = ModelConfig(base=str(bert)), FolderStore(tmp_path / "store")
+    assert train(made.features, CLASSIFICATION, model, SMALL, store, stream=made.stream).facts["num_steps"] == 10
+
+    work = tmp_path / "work"
+    work.mkdir()
+    job = _describe_job(work, made.features, CLASSIFICATION, model, SMALL, bert, made.stream)
+    assert len({ids[1] for ids in flatten(take(open_stream(job, groups=True), 60))}) == 1
+    (folder / "cleaning.py").write_text("def clean(row):\n    return row\n")
+    with pytest.raises(DataError, match=r"a function of data\.transforms has changed"):
+        open_stream(job, groups=True)
+
+
+def test_what_was_refused_goes_with_the_checkpoint_to_another_machine(tmp_path, make_job, train_here):
+    class Stopped(Reporter):
+        def advance(self, at, epoch, num_examples):
+            super().advance(at, epoch, num_examples)
+            if at == 90:
+                self.stop()
+
+    job = make_job(SMALL.model_copy(update={"max_steps": 120, "validation_steps": 120}))
+    with pytest.raises(Preempted):
+        train_here(job, Stopped)
+    for name in ("here", "elsewhere"):
+        (tmp_path / name).mkdir()
+        shutil.copytree(job.work / "checkpoints", tmp_path / name / "checkpoints")
+    shutil.copytree(job.quarantine, tmp_path / "here" / "quarantine")
+    counts = []
+    for name in ("here", "elsewhere"):
+        moved = job.model_copy(update={"work": tmp_path / name})
+        train_here(moved)
+        counts.append(read_manifest(moved.result).header["facts"]["quarantine"])
+    assert counts[0] == counts[1]
+    assert counts[0]["num_rows"] > len(list((tmp_path / "elsewhere" / "checkpoints").iterdir()))
 
 
 def test_a_file_that_changed_since_the_snapshot_is_refused(tmp_path, make_job):

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 
 import pytest
 
 from killable_training import CLASSIFICATION, Told, Trainings, assert_same, kill_in_every_way
 from tunesmith.errors import ModelError, TrainingError
 from tunesmith.modeling.config import LoraConfig, ModelConfig
+from tunesmith.store import folder
 from tunesmith.store.folder import FolderStore
+from tunesmith.store.sealed import seal
 from tunesmith.training.config import TrainConfig
 from tunesmith.training.train import derive_train, train
 
@@ -37,6 +41,26 @@ def test_a_training_that_was_killed_in_every_way_ends_with_the_same_weights_and_
     assert ref.facts["resumed_from_step"] == step
     assert told_at_the_end.calls == [("started", ref.key, step), ("ended", "FINISHED")]
     assert told_at_the_end.rows_seen == told.rows_seen
+    assert not trainings.work.exists()
+
+
+def test_of_two_that_want_the_same_candidate_one_trains_it_and_the_other_waits_until_it_is_there(
+    tmp_path, features, bert, monkeypatch
+):
+    def seal_slowly(*arguments):
+        time.sleep(1.0)
+        seal(*arguments)
+
+    monkeypatch.setattr(folder, "seal", seal_slowly)
+    trainings, told, refs = Trainings(tmp_path, features, bert), Told(), []
+    threads = [threading.Thread(target=lambda: refs.append(trainings.here(told))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    first, second = refs
+    assert_same(second, first)
+    assert told.calls == [("started", first.key, None), ("ended", "FINISHED")]
     assert not trainings.work.exists()
 
 
