@@ -14,6 +14,7 @@ TunesmithError            4  a stage failed
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 
@@ -27,6 +28,24 @@ class UserError(TunesmithError, ValueError):
     """A mistake in the recipe, the data or the call."""
 
     exit_code = 2
+
+
+def raise_all(checks: Iterable[Callable[[], None]]) -> None:
+    """Make checks of which each may refuse something, and tell all that is refused at once.
+
+    Raises:
+        UserError: The only one, or one with the messages of all, each on a line of its own.
+    """
+    errors = list[UserError]()
+    for check in checks:
+        try:
+            check()
+        except UserError as error:
+            errors.append(error)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise UserError("\n".join(map(str, errors)))
 
 
 @dataclass(frozen=True)

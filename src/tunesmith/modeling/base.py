@@ -90,11 +90,12 @@ def open_base(folder: Path, weights: Iterable[Path]) -> Base:
             who look for its tokenizer.
 
     Raises:
-        ModelError: There is no configuration or no tokenizer.
+        ModelError: There is no configuration or no tokenizer, or the weights are quantized.
     """
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder}: there is no config.json, so this is not a model that transformers saved.")
     settings = read_json(folder / "config.json")
+    _check_not_quantized(folder, settings)
     check_tokenizer_files(folder)
     return Base(
         folder=folder,
@@ -153,6 +154,17 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ModelError(f"{path}: holds no JSON object. Fetch the model again.")
     return value
+
+
+def _check_not_quantized(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Refuse weights that training could not change, and that an adapter could be merged into only with a loss."""
+    quantization = settings.get("quantization_config")
+    if quantization:
+        method = quantization.get("quant_method", "in an unknown way")
+        raise ModelError(
+            f"{folder}: its weights are quantized ({method}). Name the model that they were made from; with "
+            "model.lora, model.quantization: nf4 stores it in 4 bits while the adapter is trained."
+        )
 
 
 def _find_cache(config: ModelConfig) -> Path:

@@ -195,6 +195,7 @@ def _load(
         model, loading = auto_class.from_pretrained(folder, **options, **OFFLINE, **names)
     random_weights = {*loading["missing_keys"], *(str(entry[0]) for entry in loading["mismatched_keys"])}
     _check_weights(model, random_weights, folder, examples, may_lack_head=bool(labels))
+    _check_reads_no_padding(model, folder)
     # A classifier on a causal model looks for the last token that is no padding, so it must know what batches hold.
     model.config.pad_token_id = pad_token_id(load_tokenizer(folder))
     if quantization is not None:
@@ -215,6 +216,16 @@ def _check_weights(
         raise ModelError(
             f"{folder}: is not a model for {examples.kind}: {len(lacking)} of its weights are missing or have another "
             f"shape ({some}), and would be random. Choose a base model of that kind, or fetch the model again."
+        )
+
+
+def _check_reads_no_padding(model: AnyModel, folder: Path) -> None:
+    """Refuse a classifier that reads the last place of a batch, where all but the longest rows have padding."""
+    if hasattr(model, "sequence_summary") and getattr(model.config, "summary_type", None) == "last":
+        raise ModelError(
+            f"{folder}: a classifier of type {model.config.model_type} reads the last place of each row, and so the "
+            "padding of all rows but the longest of a batch: what it says of a text would depend on the others. Choose "
+            "a base model that reads the first token, such as a BERT, or the last of the text, such as a Llama."
         )
 
 
@@ -261,11 +272,13 @@ def _find_targets(model: AnyModel, lora: LoraConfig) -> str | list[str]:
     """What peft looks for: its word for all linear layers, the recipe's names, or those that an expression matches."""
     if lora.target_modules == ALL_LINEAR:
         return ALL_LINEAR
-    linear = [name for name in _linear_layers(model) if name.startswith(f"{model.base_model_prefix}.")]
+    body = f"{model.base_model_prefix}."
+    linear = [name for name in _linear_layers(model) if name.startswith(body)]
     valid = sorted({name.rpartition(".")[2] for name in linear})
     there_are = f"Its linear layers: {', '.join(valid)}; or write all-linear."
     if isinstance(lora.target_modules, str):
-        found = [name for name in linear if re.fullmatch(lora.target_modules, name)]
+        names = {name: (name, name.removeprefix(body)) for name in linear}
+        found = [name for name in linear if any(re.fullmatch(lora.target_modules, own) for own in names[name])]
         if not found:
             raise ModelError(
                 f"model.lora.target_modules: the regular expression {lora.target_modules!r} matches no linear layer; "

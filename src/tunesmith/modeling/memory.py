@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -37,7 +37,8 @@ def estimate_training_bytes(
     shapes = dict(_read_shapes(folder))
     if lora is None:
         return sum(math.prod(shape) for shape in shapes.values()) * trained_bytes
-    adapted = [shape for name, shape in shapes.items() if len(shape) == 2 and _is_target(name, lora)]
+    prefix = _find_prefix(shapes)
+    adapted = [shape for name, shape in shapes.items() if len(shape) == 2 and _is_target(name, lora, prefix)]
     stored = sum(math.prod(shape) * _weight_bytes(name, shape, quantization) for name, shape in shapes.items())
     return math.ceil(stored) + sum(lora.r * sum(shape) for shape in adapted) * trained_bytes
 
@@ -54,11 +55,13 @@ def check_targets(folder: Path, lora: LoraConfig) -> None:
     Raises:
         ModelError: A name or the expression of `target_modules` fits no weight.
     """
-    matrices = [name for name, shape in _read_shapes(folder) if len(shape) == 2 and name.endswith(".weight")]
+    shapes = dict(_read_shapes(folder))
+    prefix = _find_prefix(shapes)
+    matrices = [name for name, shape in shapes.items() if len(shape) == 2 and name.endswith(".weight")]
     asked = [lora.target_modules] if isinstance(lora.target_modules, str) else [(name,) for name in lora.target_modules]
     for target in asked:
         alone = lora.model_copy(update={"target_modules": target})
-        if not matrices or any(_is_target(name, alone) for name in matrices):
+        if not matrices or any(_is_target(name, alone, prefix) for name in matrices):
             continue
         names = sorted({name.removesuffix(".weight").rpartition(".")[2] for name in matrices if "embed" not in name})
         named = repr(target if isinstance(target, str) else target[0])
@@ -71,14 +74,34 @@ def check_targets(folder: Path, lora: LoraConfig) -> None:
         )
 
 
-def _is_target(name: str, lora: LoraConfig) -> bool:
-    module = name.removesuffix(".weight")
-    if lora.target_modules == ALL_LINEAR:
+def _is_target(name: str, lora: LoraConfig, prefix: str) -> bool:
+    module, targets = name.removesuffix(".weight"), lora.target_modules
+    if targets == ALL_LINEAR:
         return "embed" not in module
-    if isinstance(lora.target_modules, str):
-        # The file may name a layer without the name of the model's body in front.
-        return re.search(f"(?:{lora.target_modules})$", module) is not None
-    return any(module == target or module.endswith(f".{target}") for target in lora.target_modules)
+    if isinstance(targets, str):
+        return any(re.fullmatch(targets, name) for name in _find_names(module, prefix, targets))
+    return any(
+        name == target or name.endswith(f".{target}")
+        for target in targets
+        for name in _find_names(module, prefix, target)
+    )
+
+
+def _find_names(module: str, prefix: str, target: str) -> set[str]:
+    """What a layer may be called: with the name of the model's body in front, which its file may leave out."""
+    if prefix:
+        return {module, module.removeprefix(f"{prefix}.")}
+    first = re.match(r"\w+", target)
+    return {module} if first is None else {module, f"{first[0]}.{module}"}
+
+
+def _find_prefix(names: Iterable[str]) -> str:
+    """The name of the model's body in its file, `bert` or `model`; empty where the file leaves it out."""
+    for name in names:
+        first, _, rest = name.partition(".")
+        if re.search(r"embed|\bwte\b", rest) and not re.search(r"embed|\bwte\b", first):
+            return first
+    return ""
 
 
 def _read_shapes(folder: Path) -> Iterator[tuple[str, tuple[int, ...]]]:

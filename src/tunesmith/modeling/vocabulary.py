@@ -52,6 +52,12 @@ class NarrowEmbedding(nn.Embedding):
         return whole
 
 
+def count_embedded_tokens(model: Any) -> int:
+    """How many tokens a model has embeddings for; 0 where it makes them otherwise, as CANINE does of characters."""
+    embedding = _find_embedding(model)
+    return embedding.num_embeddings if isinstance(embedding, nn.Embedding) else 0
+
+
 def narrow_vocabulary(model: Any, is_present: Tensor) -> int:
     """Leave out the embeddings of tokens that the data does not have, where they would be trained.
 
@@ -83,15 +89,22 @@ def widen_vocabulary(model: Any, factor: float) -> None:
         model: The trained model.
         factor: What weight decay would have left of it.
     """
-    narrow = model.get_input_embeddings()
+    narrow = _find_embedding(model)
     if isinstance(narrow, NarrowEmbedding):
         model.set_input_embeddings(narrow.widen(factor).to(narrow.weight.device))
 
 
 def count_left_out(model: Any) -> int:
     """How many weights `narrow_vocabulary` left out."""
-    narrow = model.get_input_embeddings()
+    narrow = _find_embedding(model)
     return narrow.num_absent_tokens * narrow.embedding_dim if isinstance(narrow, NarrowEmbedding) else 0
+
+
+def _find_embedding(model: Any) -> Any:
+    try:
+        return model.get_input_embeddings()
+    except NotImplementedError:
+        return None
 
 
 def _is_lookup(model: Any, embedding: Any) -> bool:

@@ -44,6 +44,8 @@ class Training(BaseModel):
     """The label set in id order."""
     lora: dict[str, Any] | None
     """The recipe's section on the adapter, where the candidate is one; None where it is a full model."""
+    quantization: str | None = None
+    """How the base model was stored while the adapter was trained."""
     rows: str | None
     """The digest of the set of rows that it was trained on itself; None of a stream, whose rows nobody has together."""
     seen: str | None

@@ -30,7 +30,7 @@ def begin_at(job: Job, start: Ref) -> Job:
     if (start.folder / CHOSEN_FILE).is_file():
         chosen = np.load(start.folder / CHOSEN_FILE, allow_pickle=False)
         ensure_chosen(job.features, chosen, job.work / "features")
-        changes |= {"features": job.work / "features"}
+        changes |= {"features": job.work / "features", "leaves_rows_out": True}
     return job.model_copy(update=changes)
 
 
@@ -51,6 +51,7 @@ def record_training(job: Job, start: Ref, base: str, folder: Path) -> dict[str, 
         base=base,
         labels=job.labels,
         lora=None if job.lora is None or job.merges else job.lora.key_fields(),
+        quantization=job.quantization,
         rows=start.facts["rows"],
         seen=start.facts["seen"],
         start=None if point is None else StartPoint.model_validate(point),

@@ -18,8 +18,13 @@ START_ANEW = "Set model.start: base for one run; once its candidate is the champ
 
 
 def find_part(model: ModelConfig, lineage: Lineage) -> str:
-    """What training begins from: the adapter, where one is to be trained on and there is one; else the whole model."""
-    return ADAPTER if model.lora is not None and lineage.training.lora is not None else MODEL
+    """What training begins from: the adapter, where one is to be trained on and there is one; else the whole model.
+
+    Not an adapter that was trained on quantized weights: with those of the recipe's base model, it is another model.
+    """
+    training = lineage.training
+    goes_on = model.lora is not None and training.lora is not None and training.quantization is None
+    return ADAPTER if goes_on else MODEL
 
 
 def check_fit(

@@ -58,6 +58,8 @@ class Job(BaseModel):
     """The folder of the adapter to go on from; without it, a new one is trained, if any."""
     merges: bool = False
     """Whether the trained adapter goes into the weights, because `base` is a model that was trained itself."""
+    leaves_rows_out: bool = False
+    """Whether `features` are not those of the whole train split, because `base` or `adapter` has seen the others."""
     checkpoint: Path | None
     """The verified checkpoint to continue from."""
     known_limit: int | None = None

@@ -62,7 +62,11 @@ def find_targets(labels: Tensor) -> Tensor:
 
 
 def find_class_weights(
-    asked: Literal["balanced"] | Mapping[str, float] | None, labels: Sequence[str], train_labels: np.ndarray[Any, Any]
+    asked: Literal["balanced"] | Mapping[str, float] | None,
+    labels: Sequence[str],
+    train_labels: np.ndarray[Any, Any],
+    *,
+    may_lack_labels: bool = False,
 ) -> Tensor | None:
     """The weight of each class, in id order; None where all are equal.
 
@@ -71,24 +75,20 @@ def find_class_weights(
             all classes count alike, and the mean weight of an example is 1.
         labels: The label set in id order.
         train_labels: The class id of each training example, shape (num_examples,).
+        may_lack_labels: Whether a class may have no example here; its weight weighs nothing then.
 
     Raises:
-        UserError: A weight is for no label, or a class without an example cannot be balanced.
+        UserError: A class without an example cannot be balanced.
     """
     if asked is None:
         return None
     if asked != "balanced":
-        unknown = sorted(set(asked) - set(labels))
-        if unknown:
-            raise UserError(
-                f"train.class_weights: {unknown[0]!r} is no label; there are {', '.join(labels)}. Correct the name."
-            )
         return torch.tensor([float(asked.get(label, 1.0)) for label in labels])
     counts = np.bincount(train_labels, minlength=len(labels))
-    if not counts.all():
+    if not counts.all() and not may_lack_labels:
         missing = labels[int(counts.argmin())]
         raise UserError(
             f"train.class_weights: balanced: the train split has no example of {missing!r}, so its weight would be "
             "infinite. Add examples, take the label out of examples.labels, or write the weights yourself."
         )
-    return torch.from_numpy(len(train_labels) / (len(labels) * counts)).float()
+    return torch.from_numpy(len(train_labels) / (len(labels) * np.maximum(counts, 1))).float()

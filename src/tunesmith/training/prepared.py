@@ -22,7 +22,7 @@ from tunesmith.modeling.base import PACK_MULTIPLE
 from tunesmith.modeling.dropout import use_fast_dropout
 from tunesmith.modeling.load import build_model, count_parameters
 from tunesmith.modeling.quantize import compute_in
-from tunesmith.modeling.vocabulary import count_left_out, narrow_vocabulary
+from tunesmith.modeling.vocabulary import count_embedded_tokens, count_left_out, narrow_vocabulary
 from tunesmith.training.batching import Batching, choose_batching
 from tunesmith.training.job import Job
 from tunesmith.training.loss import Loss, find_class_weights
@@ -245,7 +245,9 @@ def _narrow_vocabulary(job: Job, model: Any, train: Features, validation: Featur
     """
     if job.stream is not None or job.train.fsdp or job.train.optimizer == "adafactor":
         return 0
-    size = len(model.get_input_embeddings().weight)
+    size = count_embedded_tokens(model)
+    if size == 0:
+        return 0
     occurs = train.find_tokens(size) | validation.find_tokens(size)
     occurs[job.pad_token_id] = True
     return narrow_vocabulary(model, torch.from_numpy(occurs))
@@ -266,7 +268,9 @@ def _compile(model: Any) -> None:
 def _find_class_weights(job: Job, train: Features) -> torch.Tensor | None:
     if job.train.class_weights is None:
         return None
-    return find_class_weights(job.train.class_weights, job.labels, train.column("labels"))
+    return find_class_weights(
+        job.train.class_weights, job.labels, train.column("labels"), may_lack_labels=job.leaves_rows_out
+    )
 
 
 def _open_stream(job: Job, *, groups: bool) -> BatchStream | None:

@@ -14,11 +14,11 @@ from tunesmith.features.batching import plan_batches
 from tunesmith.training.config import TrainConfig
 
 
-def check_schedule(config: TrainConfig, num_examples: int) -> None:
-    """Refuse what the number of training examples makes pointless; not for streams, which have no number.
+def check_batch_size(config: TrainConfig, num_examples: int) -> None:
+    """Refuse steps of more examples than the train split has; not for streams, which have no number.
 
     Raises:
-        UserError: A step would take more examples than there are, or the best of a single validation is asked for.
+        UserError: Says both numbers.
     """
     effective = config.common_batch_size * config.gradient_accumulation_steps
     if effective > num_examples:
@@ -28,6 +28,14 @@ def check_schedule(config: TrainConfig, num_examples: int) -> None:
             f"{config.gradient_accumulation_steps:,} x num_processes {config.num_processes:,}), but the train split "
             f"has {num_examples:,}. Lower one of them, so that a step takes {num_examples:,} or fewer."
         )
+
+
+def check_validations(config: TrainConfig, num_examples: int) -> None:
+    """Refuse to keep the best of a single validation, because that many examples are trained on.
+
+    Raises:
+        UserError: `max_steps` ends the training in its first epoch.
+    """
     plan = Schedule(config, np.empty(num_examples))
     if config.keeps_best and plan.num_epochs == 1:
         name = "early_stopping_patience" if config.early_stopping_patience is not None else "load_best_model_at_end"

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tunesmith.data.nearest import find_nearest
 from tunesmith.data.sources import DataConfig
 from tunesmith.data.split_config import SplitConfig
 from tunesmith.data.stream_rows import StreamConfig
+from tunesmith.errors import UserError, raise_all
 from tunesmith.kinds import Examples, find_kind, kind_module
 from tunesmith.modeling.base import Base, find_base
 from tunesmith.modeling.config import ModelConfig, adapter_libraries
@@ -32,7 +36,7 @@ from tunesmith.training.lock import hold
 from tunesmith.training.mirror import CheckpointMirror
 from tunesmith.training.mirroring import Mirroring
 from tunesmith.training.observer import GuardedObserver, Observer
-from tunesmith.training.schedule import check_schedule
+from tunesmith.training.schedule import check_batch_size, check_validations
 
 _LIBRARIES = ("accelerate", "numpy", "safetensors", "torch", "transformers")
 
@@ -81,10 +85,11 @@ def derive_train(
     Raises:
         ModelError: There is no such base model, it has none of the layers that the adapter is for, or what quantizes
             it is not installed.
-        UserError: A step takes more examples than there are, as far as these are known.
+        UserError: A step takes more examples than there are, a class weight is for no label, or the best of a single
+            validation is asked for; as far as these are known. All mistakes at once.
     """
     base = find_base(model)
-    _check(base, features, model, train)
+    _check(base, features, model, train, start)
     asked, code = _describe_stream(stream, train)
     engine = f"tunesmith.training.{train.engine}"
     packing = (PACKING,) if may_pack(train, has_padding=find_kind(examples).CUTS_TEXTS) else ()
@@ -158,15 +163,36 @@ def train(
     return ref
 
 
-def _check(base: Base, features: Ref, model: ModelConfig, train: TrainConfig) -> None:
-    """Refuse what would fail only when the training process has begun."""
+def _check(base: Base, features: Ref, model: ModelConfig, train: TrainConfig, start: Ref | None) -> None:
+    """Refuse what would fail only when the training process has begun, all of it at once."""
+    checks = list[Callable[[], None]]()
     if model.lora is not None:
-        check_targets(base.folder, model.lora)
+        checks.append(partial(check_targets, base.folder, model.lora))
     if model.quantization is not None:
-        check_installed()
-    num_examples = features.facts.get("num_examples")
-    if num_examples is not None and train.validation_steps is None:
-        check_schedule(train, num_examples["train"])
+        checks.append(check_installed)
+    if features.facts:
+        checks.append(partial(_check_class_weights, train, features.facts["labels"]))
+        if train.validation_steps is None:
+            checks += _find_schedule_checks(train, features.facts["num_examples"]["train"], start)
+    raise_all(checks)
+
+
+def _find_schedule_checks(train: TrainConfig, num_examples: int, start: Ref | None) -> list[Callable[[], None]]:
+    # Where a champion has seen the other rows, there may be but a few new ones: a smaller step is one, too.
+    has_champion = start is not None and start.facts["start"] is not None
+    num_chosen = start.facts.get("num_examples") if start is not None and has_champion else num_examples
+    checks: list[Callable[[], None]] = [partial(check_batch_size, train, num_examples)]
+    return checks if num_chosen is None else [*checks, partial(check_validations, train, num_chosen)]
+
+
+def _check_class_weights(train: TrainConfig, labels: Sequence[str]) -> None:
+    asked = train.class_weights if isinstance(train.class_weights, dict) else {}
+    for name in asked:
+        if name not in labels:
+            hint = find_nearest(name, labels)
+            raise UserError(
+                f"train.class_weights: {name!r} is no label; there are {', '.join(labels)}.{hint} Correct the name."
+            )
 
 
 def _copy(made: Ref, aside: Path) -> Facts:

@@ -178,6 +178,14 @@ def test_a_broken_config_is_named(bert: Path, tmp_path: Path, content: str, mess
         find_base(ModelConfig(base=str(other)))
 
 
+def test_weights_that_are_quantized_already_are_refused(bert: Path, tmp_path: Path) -> None:
+    folder = copy(bert, tmp_path / "bert")
+    config = json.loads((folder / "config.json").read_bytes())
+    (folder / "config.json").write_text(json.dumps({**config, "quantization_config": {"quant_method": "bitsandbytes"}}))
+    with pytest.raises(ModelError, match=r"quantized \(bitsandbytes\)\. Name the model that they were made from"):
+        find_base(ModelConfig(base=str(folder)))
+
+
 def test_a_folder_without_config_is_no_model(bert: Path, tmp_path: Path) -> None:
     other = copy(bert, tmp_path / "other")
     (other / "config.json").unlink()

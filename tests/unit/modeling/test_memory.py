@@ -42,9 +42,25 @@ def test_quantized_weights_take_half_a_byte_where_they_are_quantized(bert):
     assert estimate_training_bytes(bert, lora, 8, "nf4") == pytest.approx(plain - num_packed * (4 - 0.516), abs=2)
 
 
-@pytest.mark.parametrize("targets", ["all-linear", ("query", "self.value"), r"encoder\.layer\.0\..*query", ".*key"])
-def test_layers_that_the_files_have_pass(bert, targets):
-    check_targets(bert, LoraConfig(target_modules=targets))
+@pytest.mark.parametrize(
+    "targets",
+    [
+        "all-linear",
+        ("query", "self.value"),
+        ("bert.encoder.layer.0.attention.self.query", "encoder.layer.0.attention.self.key"),
+        r"encoder\.layer\.0\..*query",
+        r"bert\.encoder\.layer\.0\..*query",
+        ".*key",
+    ],
+)
+@pytest.mark.parametrize("with_prefix", [False, True])
+def test_layers_that_the_files_have_pass_there_and_in_training(tmp_path, targets, with_prefix):
+    base = make_bert(tmp_path / "bert", WORDS)
+    if with_prefix:
+        build_model(base, CLASSES, ("a", "b"), None, 0).save_pretrained(base)
+    lora = LoraConfig(target_modules=targets)
+    check_targets(base, lora)
+    build_model(base, CLASSES, ("a", "b"), lora, 0)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +70,7 @@ def test_layers_that_the_files_have_pass(bert, targets):
             ("query", "valeu"),
             r"has no layer 'valeu'\. Did you mean 'value'\? Its matrices are called dense, key",
         ),
+        ("query", r"has no layer 'query'.*regular expression for whole names"),
         (r"layer\.7\..*", r"has no layer 'layer.*regular expression for whole names, such as '\.\*dense'"),
     ],
 )

@@ -141,11 +141,25 @@ def test_linear_layers_see_no_padding() -> None:
     assert seen == [32, 64]  # of 36 and 128, where 19 and 37 are tokens
 
 
-@pytest.mark.parametrize("config", [transformers.MPNetConfig, transformers.DebertaV2Config])
+@pytest.mark.parametrize("config", [transformers.MPNetConfig, transformers.DebertaV2Config, transformers.CanineConfig])
 def test_a_model_whose_attention_is_its_own_is_refused(config: Any) -> None:
     model = transformers.AutoModelForSequenceClassification.from_config(config(**TINY))
     with pytest.raises(ModelError, match=rf"a {config.model_type} model cannot be packed: .* Set it to grouped"):
         pack_body(model)
+
+
+def test_what_fails_in_packing_is_told_and_the_model_stays_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = build("bert"), make_batch([9, 3, 1, 6])
+    expected = compute(model, batch)
+
+    def fail(_hidden: Any) -> torch.Tensor:
+        raise RuntimeError("a pooler of its own")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tunesmith.modeling.packing._pool", lambda _body, hidden: fail(hidden))
+        with pytest.raises(ModelError, match=r"cannot be packed: packed, it fails with RuntimeError: a pooler of its"):
+            pack_body(model)
+    assert torch.equal(compute(model, batch), expected)
 
 
 def test_a_model_that_sees_by_more_than_positions_is_refused_and_stays_as_it_was() -> None:

@@ -5,9 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, CanineConfig
 
-from tunesmith.modeling.vocabulary import NarrowEmbedding, count_left_out, narrow_vocabulary, widen_vocabulary
+from tunesmith.modeling.vocabulary import (
+    NarrowEmbedding,
+    count_embedded_tokens,
+    count_left_out,
+    narrow_vocabulary,
+    widen_vocabulary,
+)
 
 TOKENS = torch.tensor([[7, 20, 31, 9], [20, 8, 0, 0]])
 """Of the classifier's 65; 0 is its padding."""
@@ -106,6 +112,11 @@ def test_what_is_more_than_a_lookup_stays(bert, change):
     before = model.get_input_embeddings()
     assert narrow_vocabulary(model, presence(model)) == 0
     assert model.get_input_embeddings() is before
+
+
+def test_a_model_that_embeds_no_tokens_has_none_to_leave_out(bert):
+    assert count_embedded_tokens(AutoModelForSequenceClassification.from_config(CanineConfig(num_hidden_layers=1))) == 0
+    assert count_embedded_tokens(classifier(bert)) == len(classifier(bert).get_input_embeddings().weight)
 
 
 def test_with_every_token_present_nothing_changes(bert):

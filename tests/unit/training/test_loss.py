@@ -66,13 +66,9 @@ def test_balanced_classes_count_alike_and_an_example_one_on_average():
     assert weights[torch.tensor(labels)].mean().item() == pytest.approx(1)
 
 
-@pytest.mark.parametrize(
-    ("asked", "message"),
-    [
-        ({"god": 2.0}, "train.class_weights: 'god' is no label; there are bad, good"),
-        ("balanced", "balanced: the train split has no example of 'good'"),
-    ],
-)
-def test_weights_that_cannot_be_are_refused(asked, message):
-    with pytest.raises(UserError, match=message):
-        find_class_weights(asked, ("bad", "good"), [0, 0, 0])
+def test_a_class_without_an_example_is_balanced_only_where_rows_were_left_out():
+    with pytest.raises(UserError, match="balanced: the train split has no example of 'good'"):
+        find_class_weights("balanced", ("bad", "good"), [0, 0, 0])
+    weights = find_class_weights("balanced", ("bad", "good", "ugly"), [0, 0, 2], may_lack_labels=True)
+    assert weights[2] == 2 * weights[0]
+    assert weights.isfinite().all()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tunesmith.errors import UserError
 from tunesmith.training.config import TrainConfig
-from tunesmith.training.schedule import Schedule, check_schedule
+from tunesmith.training.schedule import Schedule, check_batch_size, check_validations
 
 
 def schedule(num_examples, *, groups=True, **config):
@@ -67,19 +67,19 @@ def test_max_steps_cuts_the_last_epoch_short():
 
 def test_a_step_of_more_examples_than_there_are_is_refused_with_both_numbers():
     config = TrainConfig(per_device_train_batch_size=8, gradient_accumulation_steps=3)
-    check_schedule(config, 24)
+    check_batch_size(config, 24)
     with pytest.raises(UserError, match=r"would take 24 examples .*8 x gradient_accumulation_steps 3.* has 23"):
-        check_schedule(config, 23)
+        check_batch_size(config, 23)
     together = config.model_copy(update={"gradient_accumulation_steps": 1, "num_processes": 3})
     with pytest.raises(UserError, match=r"would take 24 examples .*x num_processes 3\), .* has 23"):
-        check_schedule(together, 23)
+        check_batch_size(together, 23)
 
 
 def test_the_best_of_a_single_validation_is_refused():
     config = TrainConfig(per_device_train_batch_size=4, num_epochs=3, max_steps=10, load_best_model_at_end=True)
-    check_schedule(config, 36)
+    check_validations(config, 36)
     with pytest.raises(UserError, match=r"load_best_model_at_end has no effect: max_steps \(10\) .* of 10 steps"):
-        check_schedule(config, 40)
+        check_validations(config, 40)
 
 
 def test_a_training_of_one_step_learns():

@@ -14,7 +14,7 @@ from champions import CLASSIFICATION, LORA, Retraining, make_rows
 from tiny_models import make_bert
 from tunesmith.data.row_sets import read_rows
 from tunesmith.environment import MLFLOW_ENVIRONMENT
-from tunesmith.errors import DataError, ModelError
+from tunesmith.errors import DataError, ModelError, UserError
 from tunesmith.features.files import read_split
 from tunesmith.kinds.text_classification import TextClassification
 from tunesmith.kinds.text_generation import TextGeneration
@@ -242,6 +242,30 @@ def test_a_champion_of_another_kind_base_label_set_or_adapter_is_refused_and_say
         client.set_model_version_tag("sentiment", "1", "tunesmith.lineage", json.dumps(lineage))
     with pytest.raises(ModelError, match=r"is for text-generation, the recipe for text-classification"):
         retraining.start(more)
+
+
+def test_a_champion_whose_adapter_was_trained_on_quantized_weights_is_begun_from_as_it_was_merged(retraining):
+    model, more = retraining.model(lora=LORA), retraining.data(MORE)
+    retraining.promote(retraining.data(OLD), model)
+    assert retraining.start(more, model).facts["part"] == "adapter"
+    with mlflow_client(retraining.tracking) as client:
+        lineage = json.loads(client.get_model_version("sentiment", "1").tags["tunesmith.lineage"])
+        lineage["training"]["quantization"] = "nf4"
+        client.set_model_version_tag("sentiment", "1", "tunesmith.lineage", json.dumps(lineage))
+    assert retraining.start(more, model).facts["part"] == "model"
+
+
+def test_the_schedule_is_that_of_the_rows_that_are_trained_on(retraining):
+    retraining.promote(retraining.data(OLD))
+    data = retraining.data(MORE)
+    model = retraining.model(replay_fraction=0.0)
+    num_chosen, num_all = retraining.start(data, model).facts["num_examples"], data.features.facts["num_examples"]
+    assert num_chosen < num_all["train"] / 2
+    steps = -(-num_chosen // 4)
+    best = {"load_best_model_at_end": True, "num_epochs": 3}
+    assert retraining.train_key(data, model, max_steps=steps + 1, **best)
+    with pytest.raises(UserError, match=rf"max_steps \({steps}\) ends the training in its first epoch"):
+        retraining.train_key(data, model, max_steps=steps, **best)
 
 
 def test_a_champion_of_which_nobody_knows_the_rows_is_refused(retraining):

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from killable_training import CLASSIFICATION, Told, Trainings, assert_same, kill_in_every_way
-from tunesmith.errors import ModelError, TrainingError
+from tunesmith.errors import ModelError, TrainingError, UserError
 from tunesmith.modeling.config import LoraConfig, ModelConfig
 from tunesmith.store import folder
 from tunesmith.store.folder import FolderStore
@@ -62,6 +62,14 @@ def test_of_two_that_want_the_same_candidate_one_trains_it_and_the_other_waits_u
     assert_same(second, first)
     assert told.calls == [("started", first.key, None), ("ended", "FINISHED")]
     assert not trainings.work.exists()
+
+
+def test_what_can_be_refused_before_anything_is_loaded_is_told_at_once(tmp_path, features, bert):
+    model = ModelConfig(base=str(bert), lora=LoraConfig(target_modules=("qury",)))
+    config = TrainConfig(per_device_train_batch_size=64, class_weights={"god": 2.0})
+    with pytest.raises(UserError, match=r"(?s)'qury'.*Did you mean 'query'.*'god'.*Did you mean good.*has 58") as told:
+        derive_train(features, CLASSIFICATION, model, config, FolderStore(tmp_path))
+    assert str(told.value).count("\n") == 2
 
 
 def test_a_user_s_mistake_that_the_process_meets_comes_back_as_such(tmp_path, features, bert):
