@@ -9,7 +9,7 @@ import signal
 import time
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from killable_training import assert_same, is_running, wait_for
 from tunesmith.training.reporter import read_progress
@@ -78,6 +78,7 @@ class Chaos:
             is_sent = False
             while not is_sent:
                 is_sent, has_ended = self._deliver(trainings, kill)
+                kill = replace(kill, delay=kill.delay / 2)  # a process that was gone by then would always be
                 if has_ended:  # before it could be killed, or in spite of a signal that came too late
                     trainings = self._end(trainings)
         self._end(trainings)
