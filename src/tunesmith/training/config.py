@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from tunesmith.data.functions import FunctionOptions
 from tunesmith.section import NOT_IN_KEY, Section, refuse_at
 
 STATE_BYTES = {"adamw": 8, "adafactor": 0, "sgd": 4}
@@ -56,6 +57,9 @@ class TrainConfig(Section):
     """The share of each label that is spread evenly over all classes, or words; the validation loss stays without."""
     class_weights: Literal["balanced"] | dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None = None
     """How much an example counts by its label: `{rare: 5.0}`, others 1, or `balanced`: all labels together alike."""
+    callbacks: Annotated[tuple[FunctionOptions, ...], NOT_IN_KEY] = ()
+    """With the engine `trainer`: your classes derived from transformers' TrainerCallback, `[{path: "watching:Plot"}]`.
+    They watch, and may set `should_training_stop`; their source is in the key."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`bf16` computes in bfloat16 where that is safe, on fp32 weights; `auto` does so where a device is good at it."""
     batching: Literal["auto", "packed", "grouped", "padded"] = "auto"
@@ -82,6 +86,14 @@ class TrainConfig(Section):
     def keeps_best(self) -> bool:
         """Whether the result is the model of the lowest validation loss."""
         return self.load_best_model_at_end or self.early_stopping_patience is not None
+
+    @model_validator(mode="after")
+    def _calls_back(self) -> Self:
+        if self.callbacks and self.engine != "trainer":
+            refuse_at(type(self), {"callbacks": "are called by the engine trainer alone: set engine, or remove them"})
+        batched = [("callbacks", index, "batched") for index, options in enumerate(self.callbacks) if options.batched]
+        refuse_at(type(self), dict.fromkeys(batched, "has no effect on a callback; remove it"))
+        return self
 
     @model_validator(mode="after")
     def _compiles_or_packs(self) -> Self:

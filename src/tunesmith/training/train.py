@@ -26,6 +26,7 @@ from tunesmith.store.folder import FolderStore
 from tunesmith.store.ref import Facts, Ref
 from tunesmith.store.sealed import MANIFEST, read_manifest
 from tunesmith.training.batching import PACKING, may_pack
+from tunesmith.training.callbacks import check_callbacks, digest_callbacks
 from tunesmith.training.checkpoints import Checkpoints
 from tunesmith.training.config import TrainConfig
 from tunesmith.training.continuing import begin_at, record_training
@@ -85,6 +86,7 @@ def derive_train(
     Raises:
         ModelError: There is no such base model, it has none of the layers that the adapter is for, or what quantizes
             it is not installed.
+        DataError: There is no such callback.
         UserError: A step takes more examples than there are, a class weight is for no label, or the best of a single
             validation is asked for; as far as these are known. All mistakes at once.
     """
@@ -99,6 +101,7 @@ def derive_train(
             "examples": examples.key_fields(),
             "model": {**model.key_fields(), **replay},
             "train": train.key_fields(),
+            **({"callbacks": digest_callbacks(train.callbacks)} if train.callbacks else {}),
             **asked,
         },
         inputs={"features": features.key, "base model": base.digest, **begun},
@@ -170,6 +173,8 @@ def _check(base: Base, features: Ref, model: ModelConfig, train: TrainConfig, st
         checks.append(partial(check_targets, base.folder, model.lora))
     if model.quantization is not None:
         checks.append(check_installed)
+    if train.callbacks:
+        checks.append(partial(check_callbacks, train.callbacks))
     if features.facts:
         checks.append(partial(_check_class_weights, train, features.facts["labels"]))
         if train.validation_steps is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,27 +10,24 @@ from typing import Any
 import torch
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader, IterableDataset
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from tunesmith.errors import Preempted
-from tunesmith.training.checkpoints import SPOOL, Checkpoints, Position, read_position
+from tunesmith.training.bookkeeping import TRAINER_FOLDER, Bookkeeping
+from tunesmith.training.callbacks import LOGGED_AS, open_callbacks
+from tunesmith.training.checkpoints import SPOOL, Position, read_position
 from tunesmith.training.gradient import GradientSum, find_limit
 from tunesmith.training.job import Job
-from tunesmith.training.meter import LossMeter, metered
 from tunesmith.training.optimizer import build_optimizer
 from tunesmith.training.precision import Precision, choose_precision
 from tunesmith.training.prepared import Prepared, Step, prepare
-from tunesmith.training.processes import find_rank, find_seed, is_true_anywhere, wait_for_all
+from tunesmith.training.processes import find_rank, find_seed, wait_for_all
 from tunesmith.training.reporter import Progress, Reporter
-from tunesmith.training.rows import epoch_row, step_row
 from tunesmith.training.schedule import Schedule
 from tunesmith.training.shards import put_together
+from tunesmith.training.spool import Row
 from tunesmith.training.state import load_optimizer, load_weights, save_state
 from tunesmith.training.trained import Trained, find_whole_model
 from tunesmith.training.validation import compute_validation_loss
-
-TRAINER_FOLDER = "aside/trainer"
-"""Where the Trainer writes, below the work folder."""
 
 
 def run(job: Job, reporter: Reporter) -> Trained:
@@ -39,8 +36,13 @@ def run(job: Job, reporter: Reporter) -> Trained:
     Raises:
         Preempted: The reporter asked to stop; a checkpoint was written.
         TrainingError: A loss is not finite.
-        UserError: The base model or the precision cannot be used.
+        UserError: The base model or the precision cannot be used, or a callback raised.
     """
+    with open_callbacks(job.train.callbacks) as callbacks:
+        return _run(job, reporter, callbacks)
+
+
+def _run(job: Job, reporter: Reporter, callbacks: Sequence[TrainerCallback]) -> Trained:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = choose_precision(job.train.precision, device)
     prepared = prepare(job)
@@ -49,9 +51,9 @@ def run(job: Job, reporter: Reporter) -> Trained:
     gradient = GradientSum(
         prepared.loss, device, find_limit(job, position), reporter.limit_micro_batches, is_sharded=job.train.fsdp
     )
-    bookkeeping = _Bookkeeping(job, prepared.schedule, reporter, position, gradient)
+    bookkeeping = Bookkeeping(job, prepared.schedule, reporter, position, gradient)
     arguments = _arguments(job, prepared.schedule, precision, device)
-    trainer = _MeteredTrainer(prepared, bookkeeping, gradient, model=prepared.model, args=arguments)
+    trainer = _MeteredTrainer(prepared, bookkeeping, gradient, callbacks, model=prepared.model, args=arguments)
     num_parameters, num_trainable = prepared.count_parameters()
     progress = Progress(
         device=device.type,
@@ -132,96 +134,26 @@ class _Steps(IterableDataset[Step | None]):
             yield step
 
 
-class _Bookkeeping(TrainerCallback):
-    """Decides when a row is written, a checkpoint saved and training stopped."""
-
-    def __init__(
-        self, job: Job, schedule: Schedule, reporter: Reporter, position: Position, gradient: GradientSum
-    ) -> None:
-        self.job, self.schedule, self.reporter, self.gradient = job, schedule, reporter, gradient
-        self.checkpoints = Checkpoints(job.work)
-        self.meter = LossMeter()
-        self.num_validated_epochs, self.best = position.num_validated_epochs, position.best
-        self.seconds_before = position.seconds
-        self.step: Step | None = None
-        self.loss = self.grad_norm = torch.zeros(())
-        self.learning_rate = 0.0
-        self.first_step, self.place = position.step, position.stream
-        if position.meter:
-            self.meter.restore(position.meter)
-
-    @property
-    def seconds(self) -> float:
-        """How long training took so far, over all attempts."""
-        return self.seconds_before + self.reporter.seconds
-
-    def find_epoch(self, step: int) -> float:
-        """How many epochs are done behind the last step."""
-        return step / self.schedule.steps_per_epoch if self.place is None else float(self.place["epoch"])
-
-    def on_pre_optimizer_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Note the learning rate of the step before it changes."""
-        self.learning_rate = float(kwargs["lr_scheduler"].get_last_lr()[0])
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Note the step; write a row or a checkpoint where one is due."""
-        step = state.global_step
-        assert self.step is not None
-        self.place = self.step.place
-        self.meter.add(metered(step, self.step, self.loss, self.grad_norm, self.learning_rate))
-        self.reporter.advance(step, self.find_epoch(step), self.step.num_examples)
-        if self.schedule.is_logging_step(step):
-            self.reporter.log(step_row(step, self.find_epoch(step), self.meter.take_row()))
-        # At an epoch's last step the checkpoint waits for the validation: the Trainer would not validate it later.
-        control.should_save = self._is_asked_to_save(step) and not self.schedule.ends_epoch(step)
-
-    def end_validation(self, step: int, validation_loss: float, control: TrainerControl) -> None:
-        """Write an epoch's row; save where it is due, but not after the last step: the Trainer would take one more."""
-        self.reporter.log(epoch_row(step, self.find_epoch(step), self.meter.take_epoch(), validation_loss))
-        self.num_validated_epochs += 1
-        self.best = self.best.after(step, validation_loss)
-        control.should_training_stop |= self.best.should_stop(self.schedule.config)
-        is_due = self._is_asked_to_save(step) or self.best.needs_checkpoint(step, self.schedule)
-        control.should_save = is_due and step != self.schedule.num_steps
-
-    def _is_asked_to_save(self, step: int) -> bool:
-        return is_true_anywhere(self.reporter.should_stop) or self.schedule.is_save_step(step)
-
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Seal the folder that the Trainer has just written, and stop if asked to."""
-        self.reporter.enter("saving")
-        position = Position(
-            step=state.global_step,
-            num_validated_epochs=self.num_validated_epochs,
-            seconds=self.seconds,
-            meter=self.meter.state(),
-            stream=self.place,
-            best=self.best,
-            max_micro_batch_tokens=self.gradient.agree_on_limit(),
-            kept_step=self.best.step_to_keep(self.job.train),
-        )
-        wait_for_all()  # each has written the state of its random numbers
-        if find_rank() == 0:
-            written = self.job.work / TRAINER_FOLDER / f"checkpoint-{state.global_step}"
-            self.checkpoints.publish(written, position, self.job.spool, self.job.quarantine)
-        self.reporter.enter("training")
-        if is_true_anywhere(self.reporter.should_stop):
-            raise Preempted(f"stopped after step {state.global_step}")
-
-
 class _MeteredTrainer(Trainer):
     """The Trainer on our batches, telling the bookkeeping of each loss."""
 
-    def __init__(self, prepared: Prepared, bookkeeping: _Bookkeeping, gradient: GradientSum, **options: Any) -> None:
+    def __init__(
+        self,
+        prepared: Prepared,
+        bookkeeping: Bookkeeping,
+        gradient: GradientSum,
+        callbacks: Sequence[TrainerCallback],
+        **options: Any,
+    ) -> None:
         self._steps = _Steps(prepared, bookkeeping.first_step)
         super().__init__(
             **options,
             train_dataset=self._steps,
             eval_dataset=prepared.validation,
-            callbacks=[bookkeeping],
+            callbacks=[*callbacks, bookkeeping],
         )
+        self.remove_callback(PrinterCallback)
+        bookkeeping.tell = self._tell
         self._prepared = prepared
         self._bookkeeping, self._gradient = bookkeeping, gradient
         # Not as for training: with several processes it would be wrapped in DDP, see `add_up_gradients`.
@@ -253,8 +185,15 @@ class _MeteredTrainer(Trainer):
         loss = compute_validation_loss(
             self.model, self._prepared, self._gradient, self._bookkeeping.reporter, may_stop=False
         )
+        metrics = {"eval_loss": loss, "epoch": self.state.epoch or 0.0}
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         self._bookkeeping.end_validation(self.state.global_step, loss, self.control)
-        return {}
+        return metrics
+
+    def _tell(self, row: Row) -> None:
+        """Tell the callbacks of a row, by the names that the Trainer's own have."""
+        logs = {LOGGED_AS[name]: value for name, value in row["metrics"].items()}
+        self.callback_handler.on_log(self.args, self.state, self.control, {**logs, "epoch": row["epoch"]})
 
     def load_kept(self, step: int) -> None:
         """Go to the model of a step, unless that is where training ended: then nothing was saved."""
