@@ -46,7 +46,9 @@ def write_rows(path, num_rows, seed=0):
             file.write(json.dumps({"text": " ".join(words), "label": label}) + "\n")
 
 
-def stream_features(folder, base, monkeypatch, *, num_rows=400, sample_rows=120, transforms=(), **tokenize):
+def stream_features(
+    folder, base, monkeypatch, *, num_rows=400, sample_rows=120, transforms=(), contract=CONTRACT, **tokenize
+):
     """The stages from fetch to encode, on spans of 2 KB."""
     monkeypatch.setattr(spans, "SPAN_BYTES", 2048)
     store = FolderStore(folder / "data-store")
@@ -55,7 +57,7 @@ def stream_features(folder, base, monkeypatch, *, num_rows=400, sample_rows=120,
     section = {
         "sources": [{"files": ["rows-*.jsonl"]}],
         "streaming": {"shuffle_buffer": 40, "sample_rows": sample_rows},
-        "contract": CONTRACT,
+        "contract": contract,
         "transforms": [*transforms],
     }
     data = DataConfig.model_validate_json(json.dumps(section), context={"folder": folder})

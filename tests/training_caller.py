@@ -23,7 +23,7 @@ def main(arguments: dict) -> int:
             Ref(**arguments["features"]),
             TextClassification(kind="text-classification", text="text", label="label"),
             ModelConfig.model_validate_json(json.dumps(arguments["model"])),
-            TrainConfig(**arguments["train"]),
+            TrainConfig.model_validate_json(json.dumps(arguments["train"])),
             open_store(StoreConfig.model_validate_json(json.dumps(arguments["store"]))),
             stream=None if arguments["stream"] is None else load_stream(**arguments["stream"]),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, NamedTuple, NoReturn
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from tunesmith.data.nearest import find_nearest
 from tunesmith.errors import DataError
@@ -30,7 +31,7 @@ class FunctionOptions(Section):
 
     path: str
     """`module:function`. It gets a row as a dict and returns a row, or None to drop it. Its source shapes the key."""
-    folder: Annotated[RecipePath, Field(validate_default=True)] = "."
+    folder: Annotated[RecipePath, AfterValidator(os.path.abspath), Field(validate_default=True)] = "."
     """Where the module lies, relative to the recipe; what is not found there must be installed."""
     batched: bool = False
     """Whether it gets and returns many rows at once, as a dict with a list a column."""

@@ -26,6 +26,7 @@ from tunesmith.data.stream import SpanFiles, StreamDescription, describe_stream
 from tunesmith.data.stream_rows import RowMaker, StreamConfig
 from tunesmith.data.transforming import Account
 from tunesmith.data.transforms import digest_functions
+from tunesmith.errors import DataError
 from tunesmith.kinds import Examples, find_kind, kind_module
 from tunesmith.store.code import code_identity
 from tunesmith.store.derivation import Derivation, compose_ingredients
@@ -121,9 +122,14 @@ def open_description(folder: Path, fetched: Sequence[SourceFile], config: Stream
         config: What is done with the rows, with the recipe's own split.
 
     Raises:
-        DataError: A file has changed.
+        DataError: A file or a function has changed.
     """
     description = StreamDescription.read(folder / STREAM, fetched)
+    if StreamConfig(config.data, config.examples, SplitConfig()).key != description.config_key:
+        raise DataError(
+            "a function of data.transforms has changed since the snapshot of the stream was taken with it. Run again: "
+            "the rows are read anew."
+        )
     return StreamDescription(description.files, description.types, config.key)
 
 

@@ -160,7 +160,7 @@ def _check_not_quantized(folder: Path, settings: Mapping[str, Any]) -> None:
     """Refuse weights that training could not change, and that an adapter could be merged into only with a loss."""
     quantization = settings.get("quantization_config")
     if quantization:
-        method = quantization.get("quant_method", "in an unknown way")
+        method = dict(quantization).get("quant_method", "in an unknown way")
         raise ModelError(
             f"{folder}: its weights are quantized ({method}). Name the model that they were made from; with "
             "model.lora, model.quantization: nf4 stores it in 4 bits while the adapter is trained."

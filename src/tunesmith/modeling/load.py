@@ -195,7 +195,8 @@ def _load(
         model, loading = auto_class.from_pretrained(folder, **options, **OFFLINE, **names)
     random_weights = {*loading["missing_keys"], *(str(entry[0]) for entry in loading["mismatched_keys"])}
     _check_weights(model, random_weights, folder, examples, may_lack_head=bool(labels))
-    _check_reads_no_padding(model, folder)
+    if labels:
+        _check_reads_no_padding(model, folder)
     # A classifier on a causal model looks for the last token that is no padding, so it must know what batches hold.
     model.config.pad_token_id = pad_token_id(load_tokenizer(folder))
     if quantization is not None:
@@ -220,12 +221,11 @@ def _check_weights(
 
 
 def _check_reads_no_padding(model: AnyModel, folder: Path) -> None:
-    """Refuse a classifier that reads the last place of a batch, where all but the longest rows have padding."""
-    if hasattr(model, "sequence_summary") and getattr(model.config, "summary_type", None) == "last":
+    """Refuse a classifier whose answer on a text would depend on the others in its batch."""
+    if model.config.model_type == "xlnet":
         raise ModelError(
-            f"{folder}: a classifier of type {model.config.model_type} reads the last place of each row, and so the "
-            "padding of all rows but the longest of a batch: what it says of a text would depend on the others. Choose "
-            "a base model that reads the first token, such as a BERT, or the last of the text, such as a Llama."
+            f"{folder}: a classifier of type xlnet reads the last place of each row, which is padding in "
+            "all but the longest of a batch. Choose a base model that reads the first token, such as a BERT."
         )
 
 

@@ -91,17 +91,16 @@ def _find_names(module: str, prefix: str, target: str) -> set[str]:
     """What a layer may be called: with the name of the model's body in front, which its file may leave out."""
     if prefix:
         return {module, module.removeprefix(f"{prefix}.")}
-    first = re.match(r"\w+", target)
-    return {module} if first is None else {module, f"{first[0]}.{module}"}
+    first = re.match(r"(\w+)\\?\.", target)  # of a name or of an expression
+    return {module} if first is None else {module, f"{first[1]}.{module}"}
 
 
 def _find_prefix(names: Iterable[str]) -> str:
     """The name of the model's body in its file, `bert` or `model`; empty where the file leaves it out."""
-    for name in names:
-        first, _, rest = name.partition(".")
-        if re.search(r"embed|\bwte\b", rest) and not re.search(r"embed|\bwte\b", first):
-            return first
-    return ""
+    embeddings = [name.partition(".") for name in names if re.search(r"embed|\bwte\b", name)]
+    firsts = {first for first, _, rest in embeddings}
+    is_own = all(re.search(r"embed|\bwte\b", rest) for _, _, rest in embeddings)
+    return firsts.pop() if len(firsts) == 1 and is_own else ""
 
 
 def _read_shapes(folder: Path) -> Iterator[tuple[str, tuple[int, ...]]]:

@@ -269,7 +269,9 @@ def _make_probe(config: Any) -> dict[str, Tensor]:
 def _compute_logits(model: Any, batch: dict[str, Tensor]) -> Tensor:
     """The logits of the tokens, or of the rows, in evaluation; the model is left in training."""
     model.eval()
-    with torch.no_grad():
-        logits: Tensor = model(**batch).logits
-    model.train()
+    try:
+        with torch.no_grad():
+            logits: Tensor = model(**batch).logits
+    finally:
+        model.train()
     return logits if logits.ndim == 2 else logits[batch["attention_mask"].bool()]

@@ -12,6 +12,7 @@ import shutil
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -60,14 +61,21 @@ def read_position(checkpoint: Path) -> Position:
 
 
 def copy_quarantine(folder: Path, target: Path) -> None:
-    """Copy what was refused of a stream, as far as it is not there yet: a file once written never changes."""
+    """Give what was refused of a stream names in another folder too; a file once written never changes."""
     for path in sorted(folder.glob("*.parquet")):
         target.mkdir(exist_ok=True)
-        copied = target / path.name
-        if not copied.exists():
-            aside = copied.with_suffix(".aside")
-            shutil.copyfile(path, aside)
-            aside.replace(copied)
+        with suppress(FileExistsError):  # from before, or from another process
+            link_or_copy(path, target / path.name)
+
+
+def link_or_copy(path: Path, target: Path) -> None:
+    """Give a file a second name, or where the file system has none, a copy."""
+    try:
+        target.hardlink_to(path)
+    except (FileNotFoundError, FileExistsError):
+        raise
+    except OSError:
+        shutil.copyfile(path, target)
 
 
 class Checkpoints:

@@ -65,7 +65,7 @@ def check_fit(
             f"{name_some(labels)}. A head for other labels begins at random, and forgets. {START_ANEW} "
             "Where rows of a label are only missing, list all labels in examples.labels."
         )
-    if model.lora is not None and training.lora is not None:
+    if find_part(model, lineage) == ADAPTER and model.lora is not None and training.lora is not None:
         _check_adapter(version, training.lora, model.lora.key_fields())
 
 

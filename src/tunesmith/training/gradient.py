@@ -119,6 +119,7 @@ class GradientSum:
         return loss.detach().float()  # as that of a process that has none
 
     def _compute_loss(self, model: Any, parts: Sequence[Batch]) -> tuple[float, int]:
+        num_passes = find_greatest(len(parts)) if self._is_sharded else len(parts)
         total, num_targets = 0.0, 0
         for part in parts:
             with _noticing_no_room(part):
@@ -126,7 +127,7 @@ class GradientSum:
             count = int(find_targets(part["labels"]).ne(IGNORED).sum())
             if count:  # the mean over none is no number
                 total, num_targets = total + loss * count, num_targets + count
-        for _ in range(find_greatest(len(parts)) - len(parts) if self._is_sharded else 0):
+        for _ in range(num_passes - len(parts)):
             model(**self._move(parts[0]))  # the others still go through the model
         return total, num_targets
 

@@ -22,11 +22,9 @@ class StreamJob(BaseModel):
     files: tuple[dict[str, Any], ...]
     """The files, as they were fetched."""
     data: dict[str, Any]
-    """The recipe's section on the data, as it is written."""
+    """The recipe's section on the data; what it leaves out is as by default."""
     split: dict[str, Any]
-    """The recipe's section on the split, as it is written."""
-    key: str
-    """Names what is done with the rows."""
+    """The recipe's section on the split, likewise."""
     limit: dict[str, Any]
     """How long an example may be."""
 

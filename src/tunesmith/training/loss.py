@@ -75,7 +75,7 @@ def find_class_weights(
             all classes count alike, and the mean weight of an example is 1.
         labels: The label set in id order.
         train_labels: The class id of each training example, shape (num_examples,).
-        may_lack_labels: Whether a class may have no example here; its weight weighs nothing then.
+        may_lack_labels: Whether a class may have no example here; its weight is 0 then, which label smoothing heeds.
 
     Raises:
         UserError: A class without an example cannot be balanced.
@@ -91,4 +91,5 @@ def find_class_weights(
             f"train.class_weights: balanced: the train split has no example of {missing!r}, so its weight would be "
             "infinite. Add examples, take the label out of examples.labels, or write the weights yourself."
         )
-    return torch.from_numpy(len(train_labels) / (len(labels) * np.maximum(counts, 1))).float()
+    weights = np.divide(len(train_labels), len(labels) * counts, out=np.zeros(len(labels)), where=counts > 0)
+    return torch.from_numpy(weights).float()

@@ -170,10 +170,6 @@ def open_stream(job: Job, *, groups: bool) -> FeatureStream:
     config = StreamConfig(data, job.examples, split)
     files = [SourceFile.from_json(file) for file in job.stream.files]
     assert data.streaming is not None
-    if config.key != job.stream.key:
-        raise DataError(
-            "a function of data.transforms has changed since the rows were read with it. Run again: they are read anew."
-        )
     order = StreamOrder("train", data.streaming.shuffle_buffer, job.train.seed)
     if job.checkpoint is not None:
         copy_quarantine(job.checkpoint / QUARANTINE, job.quarantine)

@@ -14,7 +14,6 @@ from typing import Any
 from tunesmith.data.nearest import find_nearest
 from tunesmith.data.sources import DataConfig
 from tunesmith.data.split_config import SplitConfig
-from tunesmith.data.stream_rows import StreamConfig
 from tunesmith.errors import UserError, raise_all
 from tunesmith.kinds import Examples, find_kind, kind_module
 from tunesmith.modeling.base import Base, find_base
@@ -249,11 +248,11 @@ def _describe_job(
         train=train,
         checkpoint=None,
         parent_pid=os.getpid(),
-        stream=_describe_stream_job(stream, examples, features),
+        stream=_describe_stream_job(stream, features),
     )
 
 
-def _describe_stream_job(stream: StreamInput | None, examples: Examples, features: Ref) -> StreamJob | None:
+def _describe_stream_job(stream: StreamInput | None, features: Ref) -> StreamJob | None:
     if stream is None or stream.data.streaming is None:
         return None
     return StreamJob(
@@ -261,7 +260,6 @@ def _describe_stream_job(stream: StreamInput | None, examples: Examples, feature
         files=tuple(stream.fetched.facts["files"]),
         data=stream.data.model_dump(mode="json", exclude_defaults=True),
         split=stream.split.model_dump(mode="json", exclude_defaults=True),
-        key=StreamConfig(stream.data, examples, stream.split).key,
         limit={name: features.facts[name] for name in ("max_length", "on_overflow", "stride")},
     )
 

@@ -74,7 +74,7 @@ def test_an_adapter_on_a_quantized_base_is_merged_into_what_it_was_trained_on(
     labels = tuple(case.features.facts["labels"])
     models = [load(case.candidate.folder, base, examples, labels) for load in (load_trained, load_on_original)]
     losses = [compute_test_loss(case, model) for model in models]
-    assert abs(losses[0] - losses[1]) > 1e-4
+    assert abs(losses[0] - losses[1]) > 4e-6  # more than is meant by approx
     merging = exported.facts["merging"]
     assert (merging["loss"], merging["original_base_loss"]) == (pytest.approx(losses[0]), pytest.approx(losses[1]))
     assert merging["num_examples"] == read_split(case.features.folder, "test").num_rows

@@ -159,6 +159,8 @@ def test_what_fails_in_packing_is_told_and_the_model_stays_as_it_was(monkeypatch
         patch.setattr("tunesmith.modeling.packing._pool", lambda _body, hidden: fail(hidden))
         with pytest.raises(ModelError, match=r"cannot be packed: packed, it fails with RuntimeError: a pooler of its"):
             pack_body(model)
+    assert model.training
+    assert model.config._attn_implementation == "sdpa"
     assert torch.equal(compute(model, batch), expected)
 
 

@@ -70,5 +70,4 @@ def test_a_class_without_an_example_is_balanced_only_where_rows_were_left_out():
     with pytest.raises(UserError, match="balanced: the train split has no example of 'good'"):
         find_class_weights("balanced", ("bad", "good"), [0, 0, 0])
     weights = find_class_weights("balanced", ("bad", "good", "ugly"), [0, 0, 2], may_lack_labels=True)
-    assert weights[2] == 2 * weights[0]
-    assert weights.isfinite().all()
+    assert weights.tolist() == [0.5, 0.0, 1.0]

@@ -253,6 +253,7 @@ def test_a_champion_whose_adapter_was_trained_on_quantized_weights_is_begun_from
         lineage["training"]["quantization"] = "nf4"
         client.set_model_version_tag("sentiment", "1", "tunesmith.lineage", json.dumps(lineage))
     assert retraining.start(more, model).facts["part"] == "model"
+    assert retraining.start(more, retraining.model(lora=LoraConfig(r=8))).facts["part"] == "model"
 
 
 def test_the_schedule_is_that_of_the_rows_that_are_trained_on(retraining):
