@@ -8,11 +8,11 @@ aside/                       what is being written or deleted
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -61,21 +61,17 @@ def read_position(checkpoint: Path) -> Position:
 
 
 def copy_quarantine(folder: Path, target: Path) -> None:
-    """Give what was refused of a stream names in another folder too; a file once written never changes."""
+    """Copy what was refused of a stream, as far as it is not there yet: a file once written never changes.
+
+    No second names: what damages one copy must leave the others.
+    """
     for path in sorted(folder.glob("*.parquet")):
         target.mkdir(exist_ok=True)
-        with suppress(FileExistsError):  # from before, or from another process
-            link_or_copy(path, target / path.name)
-
-
-def link_or_copy(path: Path, target: Path) -> None:
-    """Give a file a second name, or where the file system has none, a copy."""
-    try:
-        target.hardlink_to(path)
-    except (FileNotFoundError, FileExistsError):
-        raise
-    except OSError:
-        shutil.copyfile(path, target)
+        copied = target / path.name
+        if not copied.exists():
+            aside = copied.with_suffix(f".{os.getpid()}")  # other processes may copy it, too
+            shutil.copyfile(path, aside)
+            aside.replace(copied)
 
 
 class Checkpoints:
@@ -150,10 +146,9 @@ class Checkpoints:
         self.wait()
         (folder / POSITION).write_text(position.model_dump_json(indent=1), encoding="utf-8")
         shutil.copyfile(spool, folder / SPOOL)
-        copy_quarantine(quarantine, folder / QUARANTINE)
         if self._sealer is None:
             self._sealer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-        self._sealing = self._sealer.submit(self._seal, folder, position.step)
+        self._sealing = self._sealer.submit(self._seal, folder, position.step, quarantine)
 
     def wait(self) -> None:
         """Wait until the last checkpoint is published.
@@ -165,7 +160,8 @@ class Checkpoints:
         if sealing is not None:
             sealing.result()
 
-    def _seal(self, folder: Path, step: int) -> None:
+    def _seal(self, folder: Path, step: int, quarantine: Path) -> None:
+        copy_quarantine(quarantine, folder / QUARANTINE)  # with what was read ahead meanwhile
         seal(folder, {"step": step})
         self.adopt(folder, step)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from tunesmith.store.blobs import DamagedBlob
 from tunesmith.store.remote_folders import DIGEST_LENGTH, RemoteFolders
 from tunesmith.store.sealed import find_damage
-from tunesmith.training.checkpoints import NUM_KEPT, Checkpoints, Position, link_or_copy, read_position
+from tunesmith.training.checkpoints import NUM_KEPT, Checkpoints, Position, read_position
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +113,12 @@ class CheckpointMirror:
         for file in (path for path in sorted(checkpoint.rglob("*")) if path.is_file()):
             target = held / file.relative_to(checkpoint)
             target.parent.mkdir(parents=True, exist_ok=True)
-            link_or_copy(file, target)
+            try:
+                target.hardlink_to(file)
+            except FileNotFoundError:
+                raise
+            except OSError:  # a file system without links
+                shutil.copyfile(file, target)
         if not os.path.samestat(checkpoint.stat(), seen):
             raise FileNotFoundError(f"{checkpoint}: replaced meanwhile")
         return held
