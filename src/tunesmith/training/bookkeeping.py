@@ -80,8 +80,7 @@ class Bookkeeping(TrainerCallback):
             self._log(step_row(step, self.find_epoch(step), self.meter.take_row()))
         # Whatever other callbacks have asked for; they may only end the training.
         control.should_evaluate = control.should_log = control.should_epoch_stop = False
-        if self.job.train.callbacks:
-            control.should_training_stop = is_true_anywhere(control.should_training_stop)
+        self._agree_to_stop(control)
         # At an epoch's last step the checkpoint waits for the validation: the Trainer would not validate it later.
         control.should_save = self._is_asked_to_save(step) and not self.schedule.ends_epoch(step)
 
@@ -94,9 +93,15 @@ class Bookkeeping(TrainerCallback):
         self._log(epoch_row(step, self.find_epoch(step), self.meter.take_epoch(), validation_loss))
         self.num_validated_epochs += 1
         self.best = self.best.after(step, validation_loss)
+        self._agree_to_stop(control)
         control.should_training_stop |= self.best.should_stop(self.schedule.config)
         is_due = self._is_asked_to_save(step) or self.best.needs_checkpoint(step, self.schedule)
         control.should_save = is_due and step != self.schedule.num_steps
+
+    def _agree_to_stop(self, control: TrainerControl) -> None:
+        """Each process has callbacks of its own, of which one may have ended the training."""
+        if self.job.train.callbacks:
+            control.should_training_stop = is_true_anywhere(control.should_training_stop)
 
     def _log(self, row: Row) -> None:
         self.reporter.log(row)
