@@ -167,17 +167,20 @@ def measure_accuracy(model: Any, test: Any, pad_token_id: int) -> float:
     return float(np.mean(summary["logits"].argmax(axis=1) == test["labels"].to_numpy()))
 
 
-def measure_peak() -> float:
-    """GFLOP a second of a product of large bf16 matrices."""
+def measure_peak() -> tuple[str, float]:
+    """GFLOP a second of a product of large matrices, in the precision that ours train in here, and its name."""
     import torch
 
-    left = torch.randn(PEAK_SIZE, PEAK_SIZE).to(torch.bfloat16)
+    from tunesmith.training.precision import choose_precision
+
+    precision = choose_precision("auto", torch.device("cpu"))
+    left = torch.randn(PEAK_SIZE, PEAK_SIZE).to(torch.bfloat16 if precision == "bf16" else torch.float32)
     best = float("inf")
     for _ in range(10):
         start = time.perf_counter()
         left @ left
         best = min(best, time.perf_counter() - start)
-    return 2 * PEAK_SIZE**3 / best / 1e9
+    return precision, 2 * PEAK_SIZE**3 / best / 1e9
 
 
 def bench_training(file: Path | None, epochs: float, *, quality: bool, busy: bool = False) -> None:
@@ -190,10 +193,11 @@ def bench_training(file: Path | None, epochs: float, *, quality: bool, busy: boo
         found: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
         peaks = []
         for seed in range(NUM_ROUNDS):
-            peaks.append(measure_peak())
+            precision, peak = measure_peak()
+            peaks.append(peak)
             for way, runs in found.items():
                 runs.append(_run(way, file, home, num_examples, epochs, seed))
-        _print(found, median(peaks), quality=quality)
+        _print(found, precision, median(peaks), quality=quality)
 
 
 @contextmanager
@@ -216,9 +220,9 @@ def _run(way: str, file: Path, home: Path, num_examples: int, epochs: float, see
     return found
 
 
-def _print(found: dict[str, list[dict[str, Any]]], peak: float, *, quality: bool) -> None:
+def _print(found: dict[str, list[dict[str, Any]]], precision: str, peak: float, *, quality: bool) -> None:
     rounds = len(found[WAYS[0]])
-    print(f"training, {found[WAYS[0]][0]['examples']:,} examples, {rounds} rounds; bf16 peak {peak:.0f} GFLOP/s")
+    print(f"training, {found[WAYS[0]][0]['examples']:,} examples, {rounds} rounds; {precision} peak {peak:.0f} GFLOP/s")
     for way, runs in found.items():
         pairs = zip(found[WAYS[0]], runs, strict=True)
         ratios = sorted(
