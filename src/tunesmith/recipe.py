@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Self, cast, get_args
+from typing import Annotated, Any, cast, get_args
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator
 
 from tunesmith.data.sources import DataConfig
 from tunesmith.data.split_config import SplitConfig
@@ -31,8 +31,8 @@ from tunesmith.recipe_judging import find_judging_conflicts
 from tunesmith.recipe_mistakes import explain, mistake_at
 from tunesmith.recipe_schema import DIALECT, RecipeSchema, find_nearest
 from tunesmith.recipe_streaming import find_streaming_conflicts, section_of
-from tunesmith.recipe_tree import Node, Place, dotted
-from tunesmith.section import Section
+from tunesmith.recipe_tree import Node
+from tunesmith.section import Conflict, Section
 from tunesmith.store.config import StoreConfig
 from tunesmith.tracking.config import RegistryConfig, TrackingConfig
 from tunesmith.training.config import TrainConfig
@@ -77,12 +77,13 @@ class Recipe(Section):
             )
         return value
 
-    @model_validator(mode="after")
-    def _has_no_conflicts(self) -> Self:
-        conflicts = find_conflicts(self.model_dump(mode="json", exclude_unset=True))
-        if conflicts:
-            raise ValueError("; ".join(f"{dotted(place)}: {text}" for place, text in conflicts))
-        return self
+    @classmethod
+    def find_conflicts(cls, values: Mapping[str, Any]) -> Iterable[Conflict]:
+        """What each section sees, and what no section can see by itself: values of several that do not go together."""
+        for name, section in _sections().items():
+            for place, text in section.find_conflicts(section_of(values, name)):
+                yield (name, *place), text
+        yield from _find_between_sections(values)
 
     @classmethod
     def load(
@@ -115,15 +116,13 @@ def recipe_schema() -> dict[str, Any]:
     return {"$schema": DIALECT, **Recipe.model_json_schema()}
 
 
-def find_conflicts(recipe: object) -> list[tuple[Place, str]]:
-    """What no section can see by itself: values that do not go together.
+def _sections() -> dict[str, type[Section]]:
+    """The sections whose form does not depend on the kind of task, by name."""
+    found = {name: field.annotation for name, field in Recipe.model_fields.items()}
+    return {name: part for name, part in found.items() if isinstance(part, type) and issubclass(part, Section)}
 
-    Args:
-        recipe: What the recipe says, as JSON values; what has another form than a recipe has is no conflict.
 
-    Returns:
-        The place to change and what to do, for each conflict.
-    """
+def _find_between_sections(recipe: Mapping[str, Any]) -> list[Conflict]:
     kind = section_of(recipe, "examples").get("kind")
     examples = _find_examples(kind)
     if examples is None:
@@ -140,27 +139,27 @@ def find_conflicts(recipe: object) -> list[tuple[Place, str]]:
     ]
 
 
-def _find_overflow_conflict(tokenize: Mapping[str, Any], kind: object, *, cuts_texts: bool) -> list[tuple[Place, str]]:
+def _find_overflow_conflict(tokenize: Mapping[str, Any], kind: object, *, cuts_texts: bool) -> list[Conflict]:
     if cuts_texts or tokenize.get("on_overflow", "truncate") == "truncate":
         return []
     text = f"{tokenize['on_overflow']} has no effect on {kind}, which cuts no text short; remove it"
     return [(("tokenize", "on_overflow"), text)]
 
 
-def _find_batching_conflict(train: Mapping[str, Any], kind: object, *, has_padding: bool) -> list[tuple[Place, str]]:
+def _find_batching_conflict(train: Mapping[str, Any], kind: object, *, has_padding: bool) -> list[Conflict]:
     asked = train.get("batching")
     if has_padding or asked not in ("packed", "grouped"):
         return []
     return [(("train", "batching"), f"{asked} has no effect on {kind}, whose examples are equally long; remove it")]
 
 
-def _find_fsdp_conflict(recipe: object) -> list[tuple[Place, str]]:
+def _find_fsdp_conflict(recipe: object) -> list[Conflict]:
     if section_of(recipe, "train").get("fsdp") is not True or not section_of(recipe, "model").get("quantization"):
         return []
     return [(("train", "fsdp"), "does not go with model.quantization: bits are not shared out; remove one of them")]
 
 
-def _find_adapter_conflict(recipe: object) -> list[tuple[Place, str]]:
+def _find_adapter_conflict(recipe: object) -> list[Conflict]:
     model, place = section_of(recipe, "model"), ("export", "merged")
     if section_of(recipe, "export").get("merged") is not False:
         return []
@@ -174,7 +173,7 @@ def _find_adapter_conflict(recipe: object) -> list[tuple[Place, str]]:
     return [(place, text) for text in found]
 
 
-def _find_weights_conflict(recipe: object, kind: object, *, has_labels: bool) -> list[tuple[Place, str]]:
+def _find_weights_conflict(recipe: object, kind: object, *, has_labels: bool) -> list[Conflict]:
     weights, place = section_of(recipe, "train").get("class_weights"), ("train", "class_weights")
     if weights is None:
         return []
@@ -209,22 +208,20 @@ def check(root: Node, folder: Path) -> tuple[Recipe | None, list[Mistake]]:
     try:
         return Recipe.model_validate_json(json.dumps(root.plain()), context={"folder": str(folder)}), []
     except ValidationError as error:
-        # What is wrong with the recipe as a whole are conflicts, and those have places of their own.
-        errors = [item for item in error.errors(include_url=False) if item["loc"] or item["type"] != "value_error"]
-    conflicts = find_conflicts(root.plain())
-    mistakes = explain(errors, root, RecipeSchema(recipe_schema()))
+        errors = error.errors(include_url=False)
+    # Asked once more: a section with a wrong value has not come to look for its conflicts.
+    conflicts = [*Recipe.find_conflicts(cast(dict[str, Any], root.plain()))]
+    others = [item for item in errors if (item["loc"], item["msg"]) not in conflicts]
+    mistakes = explain(others, root, RecipeSchema(recipe_schema()))
     return None, [*mistakes, *(mistake_at(root, place, text) for place, text in conflicts)]
 
 
 def _open_empty_sections(root: Node) -> None:
     """Take a section whose keys are all commented out for one that says nothing, and not for a null."""
-    for name, field in Recipe.model_fields.items():
+    for name in ("examples", *_sections()):
         node = root.child(name)
-        if node is not None and node.value is None and not node.is_reported and name != "name":
-            is_section = name == "examples" or (
-                isinstance(field.annotation, type) and issubclass(field.annotation, Section)
-            )
-            node.value = {} if is_section else None
+        if node is not None and node.value is None and not node.is_reported:
+            node.value = {}
 
 
 def _fill_in(recipe: Recipe, folder: Path, environ: Mapping[str, str]) -> Recipe:

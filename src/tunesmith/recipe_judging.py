@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from tunesmith.evaluation.limits import CALIBRATION
 from tunesmith.kinds.protocol import Kind
 from tunesmith.recipe_schema import find_nearest
-from tunesmith.recipe_streaming import Conflict, section_of
+from tunesmith.recipe_streaming import section_of
+from tunesmith.section import Conflict
 
 
 def find_judging_conflicts(recipe: object, module: Kind) -> Iterable[Conflict]:

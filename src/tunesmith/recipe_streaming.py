@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tunesmith.recipe_tree import Place
-
-Conflict = tuple[Place, str]
+from tunesmith.section import Conflict
 
 TRANSFORMS = {
     "drop_duplicates": "drop the duplicates where the files are written",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
+
+Conflict = tuple[tuple[str | int, ...], str]
+"""A place in a section, and what to change there."""
 
 
 class NotInKey:
@@ -31,6 +34,23 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
+    @classmethod
+    def find_conflicts(cls, values: Mapping[str, Any]) -> Iterable[Conflict]:
+        """Values that do not go together; asked also where other values are wrong, so that all is told at once.
+
+        Args:
+            values: What the section says, as JSON values; what has another form than the section has is no conflict.
+
+        Returns:
+            The place to change and what to do, for each conflict.
+        """
+        return ()
+
+    @model_validator(mode="after")
+    def _has_no_conflicts(self) -> Self:
+        _refuse(type(self), self.find_conflicts(self.model_dump(mode="json", exclude_unset=True)))
+        return self
+
     def key_fields(self) -> dict[str, Any]:
         """The fields that shape a result, as JSON values: what a stage's key is made of."""
         fields = {}
@@ -46,18 +66,16 @@ def refuse_at(section: type[Section], mistakes: Mapping[Any, str]) -> None:
     Raises:
         ValidationError: There is a mistake.
     """
-    if mistakes:
-        raise ValidationError.from_exception_data(
-            section.__name__,
-            [
-                InitErrorDetails(
-                    type=PydanticCustomError("value_error", "{text}", {"text": text}),
-                    loc=place if isinstance(place, tuple) else (place,),
-                    input=None,
-                )
-                for place, text in mistakes.items()
-            ],
-        )
+    _refuse(section, ((place if isinstance(place, tuple) else (place,), text) for place, text in mistakes.items()))
+
+
+def _refuse(section: type[Section], mistakes: Iterable[Conflict]) -> None:
+    details = [
+        InitErrorDetails(type=PydanticCustomError("value_error", "{text}", {"text": text}), loc=place, input=None)
+        for place, text in mistakes
+    ]
+    if details:
+        raise ValidationError.from_exception_data(section.__name__, details)
 
 
 def _key_value(value: object) -> Any:

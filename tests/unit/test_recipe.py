@@ -337,6 +337,38 @@ def test_what_a_section_checks_by_itself_comes_with_its_line(mistakes):
     assert "Value error" not in found
 
 
+def test_all_conflicts_of_a_section_are_reported_at_once_whatever_else_is_wrong(mistakes):
+    model = "  revision: v2\n  replay_fraction: 0.5\n  quantization: nf4\n"
+    callback = 'callbacks: [{path: "w:P", batched: true}]'
+    found = mistakes(
+        with_train(callback, "compile: true", "batching: packed", "fsdp: true", "early_stopping_patience: 2", "seed: x")
+        .replace("  base: ./base\n", "  base: ./base\n" + model)
+        .replace("train:", "split: {validation_fraction: 2.0, time: {column: day}, group: user}\ntrain:")
+        + "gate: {alpha: 2, min_gain: 0.1, non_inferiority_margin: 0.1, approval_timeout_hours: 1}\n"
+        "export: {merged: false, formats: [onnx], max_disagreement_fraction: 0.1}\n"
+        "store: {cache: here, grace_seconds: 5, uri: 3}\n"
+    )
+    assert sorted(line.split(" ")[1].rstrip(":") for line in found) == sorted(
+        [
+            *(f"model.{name}" for name in ("revision", "replay_fraction", "quantization")),
+            *(f"split.{name}" for name in ("validation_fraction", "time.validation_from", "time.test_from")),
+            *(f"split.{name}" for name in ("time", "validation_fraction")),
+            *(f"train.{name}" for name in ("callbacks", "callbacks.0.batched", "compile", "fsdp", "fsdp")),
+            *(f"train.{name}" for name in ("early_stopping_patience", "seed")),
+            *(f"gate.{name}" for name in ("alpha", "approval_timeout_hours", "min_gain")),
+            *(f"export.{name}" for name in ("max_disagreement_fraction", "formats", "merged")),
+            "store.uri",
+        ]
+    )
+
+
+def test_a_conflict_is_said_once_and_not_where_it_rests_on_a_wrong_value(mistakes):
+    (found,) = mistakes(with_train("fsdp: true", "num_processes: two"))
+    assert found.startswith("12: train.num_processes: ")
+    (found,) = mistakes(with_train("fsdp: true"))
+    assert found == "11: train.fsdp: has no effect on a single process: raise num_processes, or remove it"
+
+
 def test_a_metric_of_another_kind_is_refused(mistakes):
     (found,) = mistakes(GOOD + "evaluate: {primary_metric: perplexity}\n")
     assert found.startswith("10: evaluate.primary_metric: perplexity is no metric of text-classification; there are ")
@@ -345,7 +377,7 @@ def test_a_metric_of_another_kind_is_refused(mistakes):
 def test_a_recipe_made_in_python_is_checked_for_conflicts_too(write):
     recipe = Recipe.load(write(GOOD), environ={})
     document = json.loads(recipe.model_dump_json()) | {"evaluate": {"primary_metric": "perplexity"}}
-    with pytest.raises(ValidationError, match=r"evaluate\.primary_metric: perplexity is no metric"):
+    with pytest.raises(ValidationError, match=r"evaluate\.primary_metric\s+perplexity is no metric"):
         Recipe.model_validate_json(json.dumps(document))
 
 
@@ -466,7 +498,7 @@ def test_replay_is_refused_where_training_begins_from_the_base_model(mistakes, w
     recipe = GOOD + "  start: champion\n  replay_fraction: 0.5\n"
     assert Recipe.load(write(recipe), environ={}).model.replay_fraction == 0.5
     (line,) = mistakes(recipe.replace("champion", "base"))
-    assert "replay_fraction 0.5 has no effect on training from the base model, to which all rows are new" in line
+    assert "replay_fraction: 0.5 has no effect on training from the base model, to which all rows are new" in line
 
 
 def test_what_training_begins_from_is_no_key_of_its_own(write):

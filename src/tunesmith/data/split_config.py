@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
 from tunesmith.data.leakage import LeakageConfig
-from tunesmith.section import Section, refuse_at
+from tunesmith.section import Conflict, Section
 
 Cutoff = Annotated[str | int | float, Field()]
 WAYS = ("stratify", "group", "time", "predefined")
@@ -76,25 +77,26 @@ class SplitConfig(Section):
     leakage: LeakageConfig = LeakageConfig()
     """What is done about rows of different splits that are nearly the same."""
 
-    @model_validator(mode="after")
-    def _has_effect(self) -> Self:
-        first, *others = [way for way in WAYS if getattr(self, way) is not None] or ["hashes"]
-        mistakes = dict.fromkeys(others, f"excludes {first}; keep one of them")
-        idle = sorted(self._ineffective() & self.model_fields_set)
-        mistakes |= dict.fromkeys(idle, f"has no effect beside {first}; remove it")
-        if self.validation_fraction + self.test_fraction >= 1:
-            mistakes["test_fraction"] = (
-                f"and validation_fraction ({self.validation_fraction}) must sum to less than 1, so that some rows train"
-            )
-        refuse_at(type(self), mistakes)
-        return self
+    @classmethod
+    def find_conflicts(cls, values: Mapping[str, Any]) -> Iterable[Conflict]:
+        """Ways to split that exclude each other, and options that have no effect beside the first."""
+        first, *others = [way for way in WAYS if values.get(way) is not None] or ["hashes"]
+        for way in others:
+            yield (way,), f"excludes {first}; keep one of them"
+        for name in sorted(_find_ineffective(values) & {*values}):
+            yield (name,), f"has no effect beside {first}; remove it"
+        validation, test = values.get("validation_fraction", 0.1), values.get("test_fraction", 0.1)
+        are_fractions = all(isinstance(fraction, float) and 0 < fraction < 1 for fraction in (validation, test))
+        if are_fractions and validation + test >= 1:
+            text = f"and validation_fraction ({validation}) must sum to less than 1, so that some rows train"
+            yield ("test_fraction",), text
 
-    def _ineffective(self) -> set[str]:
-        if self.time is not None:
-            return {"validation_fraction", "test_fraction", "seed"}
-        found: set[str] = set()
-        if self.predefined is not None:
-            found |= {"validation_fraction"} if self.predefined.validation else set()
-            found |= {"test_fraction"} if self.predefined.test else set()
-            found |= {"seed"} if len(found) == 2 else set()
-        return found
+
+def _find_ineffective(values: Mapping[str, Any]) -> set[str]:
+    if values.get("time") is not None:
+        return {"validation_fraction", "test_fraction", "seed"}
+    predefined = values.get("predefined")
+    if not isinstance(predefined, Mapping):
+        return set()
+    found = {f"{name}_fraction" for name in ("validation", "test") if predefined.get(name)}
+    return found | ({"seed"} if len(found) == 2 else set())

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from tunesmith.section import NOT_IN_KEY, Section, refuse_at
+from tunesmith.section import NOT_IN_KEY, Conflict, Section
 
 APPROVAL_HOURS = 24.0
 """How long a run waits for a person unless the recipe says otherwise."""
@@ -42,20 +43,14 @@ class GateConfig(Section):
     approval_timeout_hours: Annotated[float | None, Field(gt=0, le=24 * 365), NOT_IN_KEY] = None
     """How long the run waits for that person, by default 24; afterwards it ends without a promotion."""
 
-    @model_validator(mode="after")
-    def _waits_for_somebody(self) -> GateConfig:
-        if self.approval == "automatic" and self.approval_timeout_hours is not None:
-            text = "has no effect without approval: manual; remove it"
-            refuse_at(GateConfig, {"approval_timeout_hours": text})
-        return self
-
-    @model_validator(mode="after")
-    def _demands_one_thing(self) -> GateConfig:
-        if self.non_inferiority_margin is not None and self.min_gain > 0:
-            raise ValueError(
-                f"min_gain {self.min_gain:g} demands a gain, non_inferiority_margin allows a loss; set one of them"
-            )
-        return self
+    @classmethod
+    def find_conflicts(cls, values: Mapping[str, Any]) -> Iterable[Conflict]:
+        """Demands that have no effect, or contradict each other."""
+        if values.get("approval", "automatic") == "automatic" and values.get("approval_timeout_hours") is not None:
+            yield ("approval_timeout_hours",), "has no effect without approval: manual; remove it"
+        gain = values.get("min_gain", 0)
+        if values.get("non_inferiority_margin") is not None and isinstance(gain, (int, float)) and gain > 0:
+            yield ("min_gain",), f"{gain:g} demands a gain, non_inferiority_margin allows a loss; set one of them"
 
     @property
     def least_gain(self) -> float:

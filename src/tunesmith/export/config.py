@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Final, Literal, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
-from tunesmith.section import Section, refuse_at
+from tunesmith.section import Conflict, Section
 
 SAFETENSORS: Final = "safetensors"
 ADAPTER: Final = "adapter"
@@ -58,12 +59,13 @@ class ExportConfig(Section):
             return tuple(formats)
         return formats
 
-    @model_validator(mode="after")
-    def _check_effect(self) -> ExportConfig:
-        mistakes = {}
-        if not self.merged and self.formats:
-            mistakes["formats"] = f"{self.formats[0]} is made of the merged model; remove it, or set merged: true"
-        if self.max_disagreement_fraction is not None and ONNX_INT8 not in self.formats:
-            mistakes["max_disagreement_fraction"] = "has no effect without onnx-int8 in export.formats; remove it"
-        refuse_at(ExportConfig, mistakes)
-        return self
+    @classmethod
+    def find_conflicts(cls, values: Mapping[str, Any]) -> Iterable[Conflict]:
+        """Options of the export that have no effect, or do not go with another."""
+        formats = values.get("formats", ())
+        if not isinstance(formats, (list, tuple)) or any(name not in get_args(Format) for name in formats):
+            return
+        if values.get("merged") is False and formats:
+            yield ("formats",), f"{formats[0]} is made of the merged model; remove it, or set merged: true"
+        if values.get("max_disagreement_fraction") is not None and ONNX_INT8 not in formats:
+            yield ("max_disagreement_fraction",), "has no effect without onnx-int8 in export.formats; remove it"

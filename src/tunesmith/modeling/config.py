@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field
 
 from tunesmith.modeling.locate import GGUF_SUFFIX, is_file_or_folder, resolve_base
-from tunesmith.section import NOT_IN_KEY, Section, refuse_at
+from tunesmith.section import NOT_IN_KEY, Conflict, Section
 
 ALL_LINEAR = "all-linear"
 """All linear layers but the output layer."""
@@ -67,41 +68,31 @@ class ModelConfig(Section):
     cache: Annotated[str, NOT_IN_KEY] = ""
     """For a .gguf file, this machine's folder for what it is converted to; by default in TUNESMITH_HOME."""
 
-    @model_validator(mode="after")
-    def _check_revision(self) -> Self:
-        if self.revision is not None and is_file_or_folder(self.base):
-            raise ValueError(f"revision {self.revision!r} has no effect: {self.base!r} is not a Hub id; remove it")
-        return self
-
-    @model_validator(mode="after")
-    def _check_replay(self) -> Self:
-        if self.replay_fraction != 1 and self.start != "champion":
-            raise ValueError(
-                f"replay_fraction {self.replay_fraction:g} has no effect on training from the base model, to which all "
-                "rows are new; remove it, or set start: champion"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _check_cache(self) -> Self:
-        if self.cache and not self.is_gguf:
-            refuse_at(type(self), {"cache": "has no effect on a base that is no .gguf file; remove it"})
-        return self
-
-    @model_validator(mode="after")
-    def _check_quantization(self) -> Self:
-        if self.quantization is not None and self.lora is None:
+    @classmethod
+    def find_conflicts(cls, values: Mapping[str, Any]) -> Iterable[Conflict]:
+        """Options of the model that have no effect, or do not go with another."""
+        base, start, quantization = values.get("base"), values.get("start", "base"), values.get("quantization")
+        if isinstance(base, str) and values.get("revision") is not None and is_file_or_folder(base):
+            yield ("revision",), "has no effect: the base is not a Hub id; remove it"
+        if isinstance(base, str) and values.get("cache") and not _is_gguf(base):
+            yield ("cache",), "has no effect on a base that is no .gguf file; remove it"
+        replay = values.get("replay_fraction", 1)
+        if isinstance(replay, (int, float)) and replay != 1 and start == "base":
+            text = "has no effect on training from the base model, to which all rows are new; remove it, or set start:"
+            yield ("replay_fraction",), f"{replay:g} {text} champion"
+        if quantization not in get_args(Quantization):
+            return
+        if values.get("lora") is None:
             text = "is for an adapter: weights in 4 bits cannot be trained. Add model.lora, or remove it"
-            refuse_at(type(self), {"quantization": f"{self.quantization} {text}"})
-        if self.quantization is not None and self.start == "champion":
+            yield ("quantization",), f"{quantization} {text}"
+        if start == "champion":
             text = "does not go with start: champion, whose weights are merged in full precision; remove one of them"
-            refuse_at(type(self), {"quantization": text})
-        return self
+            yield ("quantization",), text
 
     @property
     def is_gguf(self) -> bool:
         """Whether the base model is a GGUF file."""
-        return is_file_or_folder(self.base) and self.base.endswith(GGUF_SUFFIX)
+        return _is_gguf(self.base)
 
     def located(self, folder: Path, home_bases: str) -> ModelConfig:
         """This configuration with everything filled in.
@@ -114,6 +105,10 @@ class ModelConfig(Section):
             return self
         cache = str((folder / self.cache).absolute()) if self.cache else home_bases
         return self.model_copy(update={"cache": cache})
+
+
+def _is_gguf(base: str) -> bool:
+    return is_file_or_folder(base) and base.endswith(GGUF_SUFFIX)
 
 
 def adapter_libraries(config: ModelConfig) -> tuple[str, ...]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
-from tunesmith.section import NOT_IN_KEY, Section
+from tunesmith.section import NOT_IN_KEY, Conflict, Section
 from tunesmith.store.folder import FolderStore
 from tunesmith.store.s3 import S3Config, find_uri_problem, is_s3_uri
 
@@ -37,14 +38,14 @@ class StoreConfig(Section):
             raise ValueError(problem)
         return value
 
-    @model_validator(mode="after")
-    def _has_an_effect(self) -> Self:
-        if self.s3 is not None and not is_s3_uri(self.uri):
-            raise ValueError("s3 has no effect on a folder; remove it, or write uri: s3://bucket/prefix")
-        for name in ("cache", "grace_seconds"):
-            if getattr(self, name) and not is_s3_uri(self.uri):
-                raise ValueError(f"{name} has no effect on a folder; remove it, or write uri: s3://bucket/prefix")
-        return self
+    @classmethod
+    def find_conflicts(cls, values: Mapping[str, Any]) -> Iterable[Conflict]:
+        """Options that have no effect on a folder."""
+        uri = values.get("uri", "")
+        if isinstance(uri, str) and "://" not in uri:
+            for name in ("s3", "cache", "grace_seconds"):
+                if values.get(name) not in (None, ""):
+                    yield (name,), "has no effect on a folder; remove it, or write uri: s3://bucket/prefix"
 
     def located(self, folder: Path, home_store: str, recipe: str) -> StoreConfig:
         """This configuration with everything filled in.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from tunesmith.data.functions import FunctionOptions
-from tunesmith.section import NOT_IN_KEY, Section, refuse_at
+from tunesmith.section import NOT_IN_KEY, Conflict, Section
 
 STATE_BYTES = {"adamw": 8, "adafactor": 0, "sgd": 4}
 """What an optimizer keeps of each trained parameter, in bytes: of Adafactor's rows and columns, nothing to speak of."""
@@ -87,43 +88,50 @@ class TrainConfig(Section):
         """Whether the result is the model of the lowest validation loss."""
         return self.load_best_model_at_end or self.early_stopping_patience is not None
 
-    @model_validator(mode="after")
-    def _calls_back(self) -> Self:
-        if self.callbacks and self.engine != "trainer":
-            refuse_at(type(self), {"callbacks": "are called by the engine trainer alone: set engine, or remove them"})
-        batched = [("callbacks", index, "batched") for index, options in enumerate(self.callbacks) if options.batched]
-        refuse_at(type(self), dict.fromkeys(batched, "has no effect on a callback; remove it"))
-        return self
+    @classmethod
+    def find_conflicts(cls, values: Mapping[str, Any]) -> Iterable[Conflict]:
+        """Options of the training that have no effect, or do not go with another."""
+        yield from _find_in_callbacks(values)
+        if values.get("compile") is True and values.get("batching") == "packed":
+            yield ("compile",), "does not go with batching: packed, as a pack has another shape each step"
+        yield from _find_in_fsdp(values)
+        yield from _find_in_keeping_best(values)
 
-    @model_validator(mode="after")
-    def _compiles_or_packs(self) -> Self:
-        if self.compile and self.batching == "packed":
-            raise ValueError("compile and batching: packed do not go together: a pack has another shape each step")
-        return self
 
-    @model_validator(mode="after")
-    def _shards_what_can_be_sharded(self) -> Self:
-        mistakes = {
-            "has no effect on a single process: raise num_processes, or remove it": self.num_processes == 1,
-            "does not go with compile: remove one of them": self.compile,
-            "does not go with adafactor, which needs whole matrices: use adamw or sgd": self.optimizer == "adafactor",
-        }
-        found = [text for text, is_made in mistakes.items() if is_made]
-        if self.fsdp and found:
-            refuse_at(type(self), {"fsdp": "; ".join(found)})
-        return self
+def _find_in_callbacks(values: Mapping[str, Any]) -> Iterable[Conflict]:
+    callbacks = values.get("callbacks")
+    if not callbacks or not isinstance(callbacks, (list, tuple)):
+        return
+    if values.get("engine", "loop") == "loop":
+        yield ("callbacks",), "are called by the engine trainer alone: set engine, or remove them"
+    for index, options in enumerate(callbacks):
+        if isinstance(options, Mapping) and options.get("batched") is True:
+            yield ("callbacks", index, "batched"), "has no effect on a callback; remove it"
 
-    @model_validator(mode="after")
-    def _validates_more_than_once(self) -> Self:
-        if not self.keeps_best:
-            return self
-        name = "early_stopping_patience" if self.early_stopping_patience is not None else "load_best_model_at_end"
-        if self.validation_steps is None and self.num_epochs == 1:
-            raise ValueError(f"{name} has no effect on a single validation: raise num_epochs, or remove it")
-        between, steps = self.validation_steps, self.max_steps
-        if between is not None and steps is not None and between >= steps:
-            raise ValueError(
-                f"{name} has no effect on a single validation: lower validation_steps ({between:,}) below max_steps "
-                f"({steps:,}), or remove {name}"
-            )
-        return self
+
+def _find_in_fsdp(values: Mapping[str, Any]) -> Iterable[Conflict]:
+    mistakes = {
+        "has no effect on a single process: raise num_processes, or remove it": values.get("num_processes", 1) == 1,
+        "does not go with compile: remove one of them": values.get("compile") is True,
+        "does not go with adafactor, which needs whole matrices: use adamw or sgd": (
+            values.get("optimizer") == "adafactor"
+        ),
+    }
+    found = [text for text, is_made in mistakes.items() if is_made]
+    if values.get("fsdp") is True and found:
+        yield ("fsdp",), "; ".join(found)
+
+
+def _find_in_keeping_best(values: Mapping[str, Any]) -> Iterable[Conflict]:
+    if values.get("early_stopping_patience") is not None:
+        name = "early_stopping_patience"
+    elif values.get("load_best_model_at_end") is True:
+        name = "load_best_model_at_end"
+    else:
+        return
+    between, steps = values.get("validation_steps"), values.get("max_steps")
+    if between is None and values.get("num_epochs", 1) == 1:
+        yield (name,), "has no effect on a single validation: raise num_epochs, or remove it"
+    if isinstance(between, int) and isinstance(steps, int) and between >= steps:
+        text = f"lower validation_steps ({between:,}) below max_steps ({steps:,}), or remove it"
+        yield (name,), f"has no effect on a single validation: {text}"

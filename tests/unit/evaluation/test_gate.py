@@ -131,7 +131,7 @@ def test_the_document_is_all_that_it_takes_to_decide_again():
 
 
 def test_a_gate_that_demands_a_gain_and_allows_a_loss_is_refused():
-    with pytest.raises(ValidationError, match=r"min_gain 0.01 demands a gain, non_inferiority_margin allows a loss"):
+    with pytest.raises(ValidationError, match=r"min_gain\s+0.01 demands a gain, non_inferiority_margin allows a loss"):
         GateConfig(min_gain=0.01, non_inferiority_margin=0.02)
 
 

@@ -51,7 +51,7 @@ def test_what_is_no_base_is_refused(base: str) -> None:
 def test_a_revision_of_what_is_not_on_the_hub_is_refused() -> None:
     assert ModelConfig(base="org/name", revision="v1").revision == "v1"
     for base in ("./tiny", "package:my_models/tiny"):
-        with pytest.raises(ValidationError, match="revision 'v1' has no effect"):
+        with pytest.raises(ValidationError, match=r"revision\s+has no effect"):
             ModelConfig(base=base, revision="v1")
 
 
