@@ -137,6 +137,14 @@ def make_llama(folder: Path, texts: Iterable[str], *, max_length: int = 64, has_
     return folder
 
 
+def copy_without_special_tokens(base: Path, target: Path) -> Path:
+    """Copy a model to a new folder; its tokenizer then adds nothing to a text, as those of GPT-2 and Qwen."""
+    shutil.copytree(base, target)
+    definition = json.loads((base / "tokenizer.json").read_text())
+    (target / "tokenizer.json").write_text(json.dumps({**definition, "post_processor": None}))
+    return target
+
+
 def copy_without_dropout(base: Path, target: Path) -> Path:
     """Copy a base model to a new folder; its training then draws no random numbers."""
     shutil.copytree(base, target)

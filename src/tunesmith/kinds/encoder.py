@@ -53,6 +53,10 @@ class Encoder(Protocol):
         """The id that ends a text."""
 
     @property
+    def start_token_id(self) -> int:
+        """The id that a text is given which would have no token."""
+
+    @property
     def has_types(self) -> bool:
         """Whether the model reads token type ids."""
 
@@ -78,6 +82,7 @@ class FastEncoder:
     backend: Tokenizer
     pad_token_id: int
     eos_token_id: int | None
+    start_token_id: int
     has_types: bool
     keeps_end: bool
     favors_first: bool = field(default=False, init=False)
@@ -159,6 +164,7 @@ class PythonEncoder:
     tokenizer: PreTrainedTokenizerBase
     pad_token_id: int
     eos_token_id: int | None
+    start_token_id: int
     has_types: bool
     keeps_end: bool
     favors_first: bool = field(default=True, init=False)

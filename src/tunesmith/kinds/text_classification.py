@@ -29,7 +29,7 @@ from tunesmith.kinds.protocol import (
     Origins,
 )
 from tunesmith.kinds.ragged import FeatureRows
-from tunesmith.kinds.tokens import TokenRows, cut_by_length, pad, take_rows, tokenize
+from tunesmith.kinds.tokens import TokenRows, cut_by_length, fill_empty, pad, take_rows, tokenize
 
 if TYPE_CHECKING:
     import torch
@@ -295,7 +295,7 @@ def predict(
 
 def _tokenize(table: pa.Table, encoder: Encoder, examples: TextClassification, limit: Limit) -> TokenRows:
     pairs = table[examples.text_pair] if examples.text_pair else None
-    return tokenize(encoder, table[examples.text], pairs, limit)
+    return fill_empty(tokenize(encoder, table[examples.text], pairs, limit), encoder.start_token_id)
 
 
 def _find_firsts(features: pa.Table) -> np.ndarray[Any, Any]:

@@ -246,7 +246,7 @@ def predict(
     texts = [""] * rows.num_rows
     for numbers in cut_by_length(prompts, batch_size):
         ids = take_rows(prompts, numbers).tokens["input_ids"].split()
-        cut = [_cut_prompt(prompt, loaded.tokenizer, room) for prompt in ids]
+        cut = [_cut_prompt(prompt, loaded.encoder, room) for prompt in ids]
         for number, text in zip(numbers, _generate(loaded, cut, examples), strict=True):
             texts[number] = text
     return pa.table({"prediction": pa.array(texts, pa.string())})
@@ -314,15 +314,12 @@ def _name_blocks(row_ids: pa.ChunkedArray, starts: np.ndarray[Any, Any], ends: n
     return pa.array([f"{name}+{offset}" for name, offset in zip(names, offsets, strict=True)], pa.string())
 
 
-def _cut_prompt(
-    ids: np.ndarray[Any, Any], tokenizer: PreTrainedTokenizerBase, room: int | None
-) -> np.ndarray[Any, Any]:
+def _cut_prompt(ids: np.ndarray[Any, Any], encoder: Encoder, room: int | None) -> np.ndarray[Any, Any]:
     """The end of a prompt that leaves room for what is generated; never empty, and never closed by an end token."""
-    if len(ids) and tokenizer.eos_token_id is not None and ids[-1] == tokenizer.eos_token_id:
+    if len(ids) and encoder.eos_token_id is not None and ids[-1] == encoder.eos_token_id:
         ids = ids[:-1]
     if not len(ids):
-        starts = (tokenizer.bos_token_id, tokenizer.eos_token_id, 0)
-        return np.array([next(start for start in starts if start is not None)], np.int32)
+        return np.array([encoder.start_token_id], np.int32)
     return ids if room is None else ids[-room:]
 
 

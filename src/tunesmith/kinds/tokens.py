@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -81,6 +81,22 @@ def tokenize(encoder: Encoder, texts: pa.ChunkedArray, pairs: pa.ChunkedArray | 
     counts = {"num_rows": len(texts), "num_examples": len(numbers), "num_tokens": len(input_ids)}
     counts |= {name: sum(part[name] for part in own) for name in _COUNTS}
     return TokenRows(input_ids, types, np.cumsum(lengths).astype(np.int32), numbers, counts, dict(too_long[:MAX_NAMED]))
+
+
+def fill_empty(rows: TokenRows, token: int) -> TokenRows:
+    """The same examples, each with a token at least: a model has no answer for nothing."""
+    is_empty = rows.lengths == 0
+    places = rows.offsets[:-1][is_empty]
+    if not len(places):
+        return rows
+    types = None if rows.token_type_ids is None else np.insert(rows.token_type_ids, places, 0)
+    return replace(
+        rows,
+        input_ids=np.insert(rows.input_ids, places, token),
+        token_type_ids=types,
+        offsets=np.concatenate([[0], np.cumsum(np.maximum(rows.lengths, 1))]).astype(np.int32),
+        counts={**rows.counts, "num_tokens": rows.counts["num_tokens"] + len(places)},
+    )
 
 
 def take_rows(rows: TokenRows, numbers: np.ndarray[Any, Any]) -> FeatureRows:

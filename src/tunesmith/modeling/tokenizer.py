@@ -46,6 +46,12 @@ def pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
     return int(next(number for number in ids if number is not None))
 
 
+def start_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The id for a text that would have no token: the one that begins a text, else the one that ends it, else 0."""
+    ids = (tokenizer.bos_token_id, tokenizer.eos_token_id, 0)
+    return int(next(number for number in ids if number is not None))
+
+
 def make_encoder(tokenizer: PreTrainedTokenizerBase) -> FastEncoder | PythonEncoder:
     """The encoder of a tokenizer, with exactly its ids; the tokenizer is not changed."""
     facts = describe_encoder(tokenizer)
@@ -59,6 +65,7 @@ def describe_encoder(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     facts = {
         "pad_token_id": pad_token_id(tokenizer),
         "eos_token_id": tokenizer.eos_token_id,
+        "start_token_id": start_token_id(tokenizer),
         "has_types": "token_type_ids" in tokenizer.model_input_names,
         "keeps_end": tokenizer.truncation_side == "left",
     }

@@ -18,7 +18,7 @@ import pytest
 from judged_candidate import CLASSIFICATION, GENERATION, make_candidate
 from loaded_pyfunc import load_pyfunc
 from predicted_files import predict_file
-from tiny_models import WORDS
+from tiny_models import WORDS, copy_without_special_tokens
 from tunesmith.evaluation.served import find_served_model
 from tunesmith.export.export import ExportConfig, export
 from tunesmith.export.pyfunc import LOADER, write_pyfunc
@@ -86,6 +86,15 @@ def test_pyfunc_classifies_as_tunesmith_predict_does(
             assert row["probability"] == pytest.approx(wanted["probability"], abs=1e-5)
             assert row["probability"] == row[f"probability_{row['prediction']}"]
             assert row["probability_bad"] + row["probability_good"] == pytest.approx(1)
+
+
+def test_pyfunc_classifies_texts_without_a_token(llama: Path, tmp_path: Path) -> None:
+    model = make_model(tmp_path / "made", copy_without_special_tokens(llama, tmp_path / "llama"), CLASSIFICATION)
+    rows = pa.table({"review": ["", ""]})
+    pq.write_table(rows, tmp_path / "in.parquet")
+    predict_file(model, tmp_path / "in.parquet", tmp_path / "out.parquet")
+    expected = pq.read_table(tmp_path / "out.parquet")["probability"].to_pylist()
+    assert load(model).predict(rows.to_pandas())["probability"].tolist() == pytest.approx(expected, abs=1e-6)
 
 
 def test_pyfunc_generates_as_tunesmith_predict_does(generator: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from table_rows import TableRows
+from tiny_models import copy_without_special_tokens
 from tunesmith.errors import DataError
 from tunesmith.evaluation.metric import load_metric
 from tunesmith.evaluation.scoring import score
@@ -322,6 +323,21 @@ def test_predictions_of_a_file_are_in_its_order_whatever_the_batch(bert: Path) -
     assert all(table["prediction"] == tables[0]["prediction"] for table in tables)
     for table in tables:
         assert table["probability"].to_pylist() == pytest.approx(tables[0]["probability"].to_pylist(), abs=1e-6)
+
+
+@pytest.mark.parametrize("pair", [None, "other"], ids=["texts", "pairs"])
+def test_an_empty_text_has_a_token_where_the_tokenizer_adds_none(llama: Path, tmp_path: Path, pair: str | None) -> None:
+    loaded, limit = load(copy_without_special_tokens(llama, tmp_path / "llama")), Limit(max_length=8)
+    examples = EXAMPLES.model_copy(update={"text_pair": pair})
+    table = make_table(["", "", "good", ""], ["bad", "good", "good", "bad"], other=["", "", "", ""])
+    encoded = kind.encode(table, loaded.encoder, examples, LABELS, limit)
+    ids = encoded.features["input_ids"].to_pylist()
+    assert [row for row in ids if row == [loaded.tokenizer.bos_token_id]] == [ids[0], ids[1], ids[3]]
+    assert encoded.counts["num_tokens"] == sum(map(len, ids))
+    summary = score(loaded.model, encoded.features, kind, 0, batch_size=2, title="testing")
+    expected = kind.prediction_table(summary, encoded.features, LABELS)["probability"].to_pylist()
+    alone = kind.predict(loaded, table.slice(0, 2), examples, LABELS, limit, 2)["probability"].to_pylist()
+    assert alone == pytest.approx(expected[:2], abs=1e-6)
 
 
 def test_a_long_row_is_predicted_by_its_windows_as_evaluation_does(bert: Path) -> None:

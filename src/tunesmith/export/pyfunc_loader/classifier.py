@@ -12,7 +12,7 @@ import torch
 import transformers
 
 from .loading import load
-from .rows import cut_by_length, find_padding, pad, read_texts
+from .rows import cut_by_length, find_padding, find_start, pad, read_texts
 
 Run = tuple[int, int]
 """Tokens that follow one another in a row: the first, and the one behind the last."""
@@ -55,6 +55,8 @@ class Classifier:
         """The examples that a row makes: its token ids, and its token types where the model has them."""
         row = self.tokenizer(*(column[number] for column in texts), truncation=False, verbose=False)
         ids, types = row["input_ids"], row.get("token_type_ids")
+        if not ids:
+            ids, types = [find_start(self.tokenizer)], None if types is None else [0]
         if len(ids) <= self.served["max_length"]:
             yield ids, types
             return

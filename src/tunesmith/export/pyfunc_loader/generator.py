@@ -11,7 +11,7 @@ import torch
 import transformers
 
 from .loading import load
-from .rows import cut_by_length, find_padding, read_texts
+from .rows import cut_by_length, find_padding, find_start, read_texts
 
 
 class Generator:
@@ -45,8 +45,7 @@ class Generator:
         if ids and ids[-1] == self.tokenizer.eos_token_id:
             ids.pop()
         if not ids:
-            starts = (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id, 0)
-            return [next(start for start in starts if start is not None)]
+            return [find_start(self.tokenizer)]
         limit = getattr(self.model.config, "max_position_embeddings", None)
         return ids if limit is None else ids[-(limit - self.max_new_tokens) :]
 

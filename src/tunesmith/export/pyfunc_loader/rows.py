@@ -47,3 +47,9 @@ def find_padding(model: Any, tokenizer: Any) -> int:
     """What shorter examples are filled up with; it is masked."""
     ids = (model.config.pad_token_id, tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
     return int(next(number for number in ids if number is not None))
+
+
+def find_start(tokenizer: Any) -> int:
+    """The token of a text that would have none."""
+    ids = (tokenizer.bos_token_id, tokenizer.eos_token_id, 0)
+    return int(next(number for number in ids if number is not None))
