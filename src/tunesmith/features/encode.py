@@ -16,7 +16,7 @@ from tunesmith.errors import ModelError, UserError
 from tunesmith.features.chunks import Encoding, EncodingPlan, ensure_features, plan_encoding
 from tunesmith.features.counts import Counts, add_up, as_facts, check_not_empty, describe, refuse_too_long
 from tunesmith.features.files import SPLITS, FeaturesFile, write_index
-from tunesmith.features.tokenizer_files import ensure_tokenizer
+from tunesmith.features.tokenizer_files import SavedTokenizer, ensure_tokenizer
 from tunesmith.kinds import Examples, find_kind, kind_module
 from tunesmith.kinds.limit import Limit, OnOverflow
 from tunesmith.modeling.base import Base, find_base
@@ -146,6 +146,7 @@ def _build(folder: Path, splits: Ref, base: Base, plan: EncodingPlan, store: Fol
     limit = plan.limit
     assert limit.max_length is not None
     tokenizer = ensure_tokenizer(store.chunks, base, limit.max_length)
+    _check_vocabulary(tokenizer)
     tokenizer.extract(folder / "tokenizer")
     rows = {split: ChunkedRows.open(splits.folder, split) for split in SPLITS}
     labels = find_kind(plan.examples).find_labels(partial(rows["train"].distinct, cache=store.chunks), plan.examples)
@@ -157,7 +158,7 @@ def _build(folder: Path, splits: Ref, base: Base, plan: EncodingPlan, store: Fol
     refuse_too_long(counts, limit)
     for split, count in counts.items():
         check_not_empty(split, count, limit)
-    _check_ids(counts.values(), tokenizer.pad_token_id, base)
+    _check_ids(counts.values(), tokenizer)
     log.info("encode: %s", describe(counts, limit))
     return {
         **as_facts(counts),
@@ -196,10 +197,31 @@ def _link(folder: Path, split: str, chunks: Sequence[Chunk], cache: ChunkCache) 
     write_index(folder, split, files)
 
 
-def _check_ids(counts: Iterable[Counts], padding: int, base: Base) -> None:
-    largest = max(padding, *(count.max_id for count in counts))
-    if base.vocab_size is not None and largest >= base.vocab_size:
+def _check_vocabulary(tokenizer: SavedTokenizer) -> None:
+    if tokenizer.facts["unknown"] is not None:
+        number, token = tokenizer.facts["unknown"]
         raise ModelError(
-            f"{base.folder}: the tokenizer gives the token id {largest}, but the model knows {base.vocab_size} ids: "
-            "the two do not belong together. Put the tokenizer that the model was trained with in the folder."
+            f"{_describe_unknown(tokenizer, number, token)}: the two do not belong together. Put the tokenizer that "
+            f"the model was trained with in the folder{_OR_RESIZE}."
         )
+
+
+def _check_ids(counts: Iterable[Counts], tokenizer: SavedTokenizer) -> None:
+    largest, vocab_size = max(count.max_id for count in counts), tokenizer.base.vocab_size
+    if vocab_size is not None and largest >= vocab_size:
+        token = tokenizer.facts["unknown_if_written"].get(str(largest))
+        raise ModelError(
+            f"{_describe_unknown(tokenizer, largest, token)}, and a row has it. Take it out of the rows, or out of the "
+            f"tokenizer's files{_OR_RESIZE}."
+        )
+
+
+_OR_RESIZE = (
+    "; or, where tokens were added to it, give the model embeddings for them: "
+    "model.resize_token_embeddings(len(tokenizer)), and save both with save_pretrained"
+)
+
+
+def _describe_unknown(tokenizer: SavedTokenizer, number: int, token: str | None) -> str:
+    base, named = tokenizer.base, "" if token is None else f" for {token!r}"
+    return f"{base.folder}: the tokenizer has the token id {number}{named}, but the model knows {base.vocab_size} ids"

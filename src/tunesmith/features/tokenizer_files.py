@@ -15,7 +15,7 @@ from typing import Any
 
 from tunesmith.kinds.encoder import Encoder, FastEncoder
 from tunesmith.modeling.base import Base
-from tunesmith.modeling.tokenizer import describe_encoder, load_tokenizer, make_encoder
+from tunesmith.modeling.tokenizer import describe_encoder, find_unknown_tokens, load_tokenizer, make_encoder
 from tunesmith.store.chunks import ChunkCache
 from tunesmith.store.derivation import compose_ingredients
 from tunesmith.store.keys import compute_key
@@ -32,7 +32,8 @@ class SavedTokenizer:
 
     Attributes:
         archive: A zip file of what transformers saved.
-        facts: What an encoder must know beside its tokenizer.json, and whether that file `is_enough`.
+        facts: What an encoder must know beside its tokenizer.json, whether that file `is_enough`, and the tokens that
+            are `unknown` to the model: the last of those that any text may need, and `unknown_if_written` in a text.
         base: The base model that it is of.
     """
 
@@ -75,21 +76,25 @@ def ensure_tokenizer(cache: ChunkCache, base: Base, max_length: int) -> SavedTok
         code=(__name__,),
         libraries=("tokenizers", "transformers"),
     )
-    chunk = cache.ensure(
-        "tokenizer", compute_key(ingredients), ".zip", lambda path: _save(path, base.folder, max_length)
-    )
+    chunk = cache.ensure("tokenizer", compute_key(ingredients), ".zip", lambda path: _save(path, base, max_length))
     return SavedTokenizer(chunk.path, chunk.facts, base)
 
 
-def _save(path: Path, base: Path, max_length: int) -> Facts:
-    tokenizer = load_tokenizer(base)
+def _save(path: Path, base: Base, max_length: int) -> Facts:
+    tokenizer = load_tokenizer(base.folder)
     tokenizer.model_max_length = max_length
     with tempfile.TemporaryDirectory(prefix="tunesmith-tokenizer-") as name:
         folder = Path(name)
         tokenizer.save_pretrained(folder)
         is_enough = tokenizer.is_fast and _is_same(tokenizer, folder / _DEFINITION)
         path.write_bytes(_pack(folder))
-    return {"encoder": describe_encoder(tokenizer), "is_enough": is_enough}
+    needed, written = ({}, {}) if base.vocab_size is None else find_unknown_tokens(tokenizer, base.vocab_size)
+    return {
+        "encoder": describe_encoder(tokenizer),
+        "is_enough": is_enough,
+        "unknown": max(((number, token) for token, number in needed.items()), default=None),
+        "unknown_if_written": {str(number): token for token, number in written.items()},
+    }
 
 
 def _is_same(tokenizer: Any, definition: Path) -> bool:

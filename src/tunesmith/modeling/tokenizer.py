@@ -74,6 +74,23 @@ def describe_encoder(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     return facts
 
 
+def find_unknown_tokens(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> tuple[dict[str, int], dict[str, int]]:
+    """The tokens whose ids a model does not know.
+
+    Args:
+        tokenizer: The tokenizer.
+        vocab_size: How many ids the model knows.
+
+    Returns:
+        The ids by token: of those that any text may need, and of added ones, which only a text has that names them.
+        Gemma 3 for text alone has one of the latter, for pictures.
+    """
+    unknown = {token: number for token, number in tokenizer.get_vocab().items() if number >= vocab_size}
+    added, own = tokenizer.get_added_vocab(), {pad_token_id(tokenizer), *tokenizer("")["input_ids"]}
+    written = {token: number for token, number in unknown.items() if token in added and number not in own}
+    return {token: number for token, number in unknown.items() if token not in written}, written
+
+
 def first_line(error: Exception) -> str:
     """What went wrong, without the advice that a library gives on many more lines."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

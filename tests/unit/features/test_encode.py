@@ -158,8 +158,42 @@ def test_a_tokenizer_of_another_model_is_refused(splits: Ref, tmp_path: Path, st
     folder = make_llama(tmp_path / "llama", TEXTS)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "vocab_size": 50}))
-    with pytest.raises(ModelError, match="but the model knows 50 ids: the two do not belong together"):
+    told = "the token id [0-9]+ for '.*', but the model knows 50 ids: the two do not belong together"
+    with pytest.raises(ModelError, match=told):
         encode(splits, TEXT, ModelConfig(base=str(folder)), TokenizeConfig(), store)
+
+
+def test_a_token_that_the_model_does_not_know_is_refused_though_no_row_has_it(
+    splits: Ref, tmp_path: Path, store: FolderStore
+) -> None:
+    folder = make_bert(tmp_path / "bert", [*WORDS, "zebra"])
+    config = json.loads((folder / "config.json").read_text())
+    known = config.pop("vocab_size") - 1
+    (folder / "config.json").write_text(json.dumps({**config, "text_config": {"vocab_size": known}}))
+    with pytest.raises(ModelError, match=rf"token id {known} for 'zebra', but the model knows {known} ids"):
+        encode(splits, CLASSES, ModelConfig(base=str(folder)), TokenizeConfig(), store)
+
+
+def test_a_token_that_was_added_is_refused_where_a_row_has_it_or_padding_is_made_of_it(
+    splits: Ref, tmp_path: Path, store: FolderStore
+) -> None:
+    folder = make_bert(tmp_path / "bert", WORDS)
+    known = json.loads((folder / "config.json").read_text())["vocab_size"]
+    tokenizer = load_tokenizer(folder)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<picture>"]})
+    tokenizer.save_pretrained(folder)
+    model = ModelConfig(base=str(folder))
+    assert encode(splits, CLASSES, model, TokenizeConfig(), store).facts["num_examples"]["train"]
+    other = FolderStore(tmp_path / "other")
+    marked = make_splits(tmp_path / "marked", {**ROWS, "test": [("good <picture>", "pos")]}, other)
+    with pytest.raises(
+        ModelError, match=rf"id {known} for '<picture>', but the model knows {known} ids, and a row has"
+    ):
+        encode(marked, CLASSES, model, TokenizeConfig(), other)
+    tokenizer.pad_token = "<picture>"
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(ModelError, match=rf"id {known} for '<picture>'.*belong together.*resize_token_embeddings"):
+        encode(splits, CLASSES, model, TokenizeConfig(), store)
 
 
 def test_encoding_says_how_much_was_cut_and_nothing_else(
