@@ -137,6 +137,36 @@ def make_llama(folder: Path, texts: Iterable[str], *, max_length: int = 64, has_
     return folder
 
 
+def make_bart(folder: Path, texts: Iterable[str]) -> Path:
+    """Save an encoder with a decoder, each of one layer; the tokenizer ends each text with `</s>`, a pair as well."""
+    import torch
+    from tokenizers import processors
+    from transformers import AutoTokenizer, BartConfig, BartModel
+
+    make_llama(folder, texts)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
+    )
+    tokenizer.add_special_tokens({"pad_token": "<pad>"})
+    tokenizer.save_pretrained(folder)
+    layers = {f"{part}_{name}": size for part in ("encoder", "decoder") for name, size in _BART_LAYERS.items()}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        ids = {
+            "bos_token_id": 0,
+            "eos_token_id": 1,
+            "pad_token_id": tokenizer.pad_token_id,
+            "decoder_start_token_id": 1,
+        }
+        config = BartConfig(vocab_size=len(tokenizer), d_model=32, max_position_embeddings=64, **layers, **ids)
+        BartModel(config).save_pretrained(folder)
+    return folder
+
+
+_BART_LAYERS = {"layers": 1, "attention_heads": 2, "ffn_dim": 64}
+
+
 def copy_without_special_tokens(base: Path, target: Path) -> Path:
     """Copy a model to a new folder; its tokenizer then adds nothing to a text, as those of GPT-2 and Qwen."""
     shutil.copytree(base, target)

@@ -40,6 +40,32 @@ class Encodings:
     lengths: IntArray
     find_texts: Callable[[int], list[Run]]
 
+    def without_written(self, token: int) -> Encodings:
+        """The same rows without a token that every row ends with, where a text has it written out, too."""
+        ends = np.cumsum(self.lengths)
+        starts = ends - self.lengths
+        before = np.concatenate([[0], np.cumsum(self.input_ids == token)])
+        is_kept = np.ones(len(self.input_ids), bool)
+        for row in np.flatnonzero(before[ends] - before[starts] > 1):
+            for start, stop in self.find_texts(int(row)):
+                text = slice(starts[row] + start, starts[row] + stop)
+                is_kept[text] = self.input_ids[text] != token
+        if is_kept.all():
+            return self
+        places = np.concatenate([[0], np.cumsum(is_kept)])
+        return Encodings(
+            input_ids=self.input_ids[is_kept],
+            token_type_ids=None if self.token_type_ids is None else self.token_type_ids[is_kept],
+            lengths=places[ends] - places[starts],
+            find_texts=lambda row: [
+                (
+                    int(places[starts[row] + start] - places[starts[row]]),
+                    int(places[starts[row] + stop] - places[starts[row]]),
+                )
+                for start, stop in self.find_texts(row)
+            ],
+        )
+
 
 class Encoder(Protocol):
     """A tokenizer that is ready to be used; it neither cuts nor pads."""
@@ -59,6 +85,10 @@ class Encoder(Protocol):
     @property
     def has_types(self) -> bool:
         """Whether the model reads token type ids."""
+
+    @property
+    def ends_once(self) -> bool:
+        """Whether a text that names the token that ends a text is read without: the model looks at where that is."""
 
     @property
     def keeps_end(self) -> bool:
@@ -84,6 +114,7 @@ class FastEncoder:
     eos_token_id: int | None
     start_token_id: int
     has_types: bool
+    ends_once: bool
     keeps_end: bool
     favors_first: bool = field(default=False, init=False)
 
@@ -115,7 +146,7 @@ class FastEncoder:
         found = None
         if self._words is not None and frame is not None:
             found = self._words.encode([column.combine_chunks() for column in columns], frame)
-        return self._encode_whole(columns, frame) if found is None else self._describe(found)
+        return _end_once(self._encode_whole(columns, frame) if found is None else self._describe(found), self)
 
     def _describe(self, rows: WordRows) -> Encodings:
         ends = np.cumsum(rows.sizes, axis=1)
@@ -166,6 +197,7 @@ class PythonEncoder:
     eos_token_id: int | None
     start_token_id: int
     has_types: bool
+    ends_once: bool
     keeps_end: bool
     favors_first: bool = field(default=True, init=False)
 
@@ -183,12 +215,13 @@ class PythonEncoder:
         ]
         lengths = np.fromiter((len(row["input_ids"]) for row in rows), np.int64, len(rows))
         types = _flatten([row["token_type_ids"] for row in rows], np.int8, lengths) if self.has_types else None
-        return Encodings(
+        encodings = Encodings(
             input_ids=_flatten([row["input_ids"] for row in rows], np.int32, lengths),
             token_type_ids=types,
             lengths=lengths,
             find_texts=lambda row: self._find_texts(firsts[row], seconds[row]),
         )
+        return _end_once(encodings, self)
 
     def _find_texts(self, first: str, second: str | None) -> list[Run]:
         # Ids that no token has tell where the special tokens go.
@@ -198,6 +231,11 @@ class PythonEncoder:
 
     def _count(self, text: str) -> int:
         return len(self.tokenizer(text, add_special_tokens=False, truncation=False, verbose=False)["input_ids"])
+
+
+def _end_once(rows: Encodings, encoder: Encoder) -> Encodings:
+    token = encoder.eos_token_id if encoder.ends_once else None
+    return rows if token is None else rows.without_written(token)
 
 
 def _flatten(rows: Sequence[Sequence[int]], dtype: type[np.integer[Any]], lengths: IntArray) -> IntArray:

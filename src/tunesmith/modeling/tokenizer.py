@@ -20,7 +20,8 @@ _TYPES_WITHOUT_SETTING = frozenset({"xlnet"})
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer in a model's folder; it gives token type ids only to a model that reads them.
+    """The tokenizer in a model's folder; it gives token type ids only to a model that reads them, and knows
+    whether that is an encoder with a decoder.
 
     Raises:
         ModelError: There is none, or it cannot be read.
@@ -37,6 +38,10 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
         tokenizer.model_input_names = names
         tokenizer.init_kwargs["model_input_names"] = names
+    if _is_encoder_decoder(folder):
+        tokenizer.init_kwargs["is_encoder_decoder"] = True  # saved with it, for when it lies apart from the model
+        if not tokenizer.is_fast:  # those of Python do not add the token that ends a text to one that has it
+            tokenizer.split_special_tokens = tokenizer.init_kwargs["split_special_tokens"] = True
     return tokenizer
 
 
@@ -66,6 +71,8 @@ def describe_encoder(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
         "pad_token_id": pad_token_id(tokenizer),
         "eos_token_id": tokenizer.eos_token_id,
         "start_token_id": start_token_id(tokenizer),
+        # Classifiers with a decoder pool where a text ends, and refuse rows that end more often than others.
+        "ends_once": bool(tokenizer.init_kwargs.get("is_encoder_decoder")),
         "has_types": "token_type_ids" in tokenizer.model_input_names,
         "keeps_end": tokenizer.truncation_side == "left",
     }
@@ -103,3 +110,8 @@ def _reads_token_types(folder: Path) -> bool:
         return True  # a tokenizer saved on its own says itself what it gives
     config = read_json(path)
     return int(config.get("type_vocab_size") or 0) > 1 or config.get("model_type") in _TYPES_WITHOUT_SETTING
+
+
+def _is_encoder_decoder(folder: Path) -> bool:
+    path = folder / "config.json"
+    return path.is_file() and read_json(path).get("is_encoder_decoder") is True

@@ -18,7 +18,7 @@ import pytest
 from judged_candidate import CLASSIFICATION, GENERATION, make_candidate
 from loaded_pyfunc import load_pyfunc
 from predicted_files import predict_file
-from tiny_models import WORDS, copy_without_special_tokens
+from tiny_models import WORDS, copy_without_special_tokens, make_bart
 from tunesmith.evaluation.served import find_served_model
 from tunesmith.export.export import ExportConfig, export
 from tunesmith.export.pyfunc import LOADER, write_pyfunc
@@ -95,6 +95,16 @@ def test_pyfunc_classifies_texts_without_a_token(llama: Path, tmp_path: Path) ->
     predict_file(model, tmp_path / "in.parquet", tmp_path / "out.parquet")
     expected = pq.read_table(tmp_path / "out.parquet")["probability"].to_pylist()
     assert load(model).predict(rows.to_pandas())["probability"].tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_pyfunc_reads_texts_that_name_their_end_as_tunesmith_predict_does(tmp_path: Path) -> None:
+    model = make_model(tmp_path / "made", make_bart(tmp_path / "bart", TEXTS), CLASSIFICATION)
+    texts = ["</s>good</s> film", "bad", "good</s>" * 30, "not bad </s> at all" * 9, "</s>"]
+    pq.write_table(pa.table({"review": texts}), tmp_path / "in.parquet")
+    predict_file(model, tmp_path / "in.parquet", tmp_path / "out.parquet")
+    expected = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    found = load(model).predict(pa.table({"review": texts}).to_pandas())
+    assert found["probability"].tolist() == pytest.approx([row["probability"] for row in expected], abs=1e-5)
 
 
 def test_pyfunc_generates_as_tunesmith_predict_does(generator: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from split_rows import write_splits
-from tiny_models import TEXTS, WORDS, make_bert, make_llama
+from tiny_models import TEXTS, WORDS, make_bart, make_bert, make_llama
 from tunesmith.errors import DataError, ModelError, UserError
 from tunesmith.features.encode import TokenizeConfig, derive_encode, encode
 from tunesmith.features.files import read_split
@@ -17,6 +17,7 @@ from tunesmith.kinds.text_classification import TextClassification
 from tunesmith.kinds.text_generation import TextGeneration
 from tunesmith.modeling.config import LoraConfig, ModelConfig
 from tunesmith.modeling.load import load_tokenizer
+from tunesmith.modeling.tokenizer import make_encoder
 from tunesmith.store.code import code_identity
 from tunesmith.store.folder import FolderStore
 from tunesmith.store.keys import file_sha256
@@ -146,6 +147,17 @@ def test_new_weights_or_an_adapter_do_not_encode_again_but_a_new_tokenizer_does(
 def test_another_column_is_another_artifact(splits: Ref, bert: Path) -> None:
     other = CLASSES.model_copy(update={"text": "title"})
     assert key(splits, bert) != key(splits, bert, examples=other)
+
+
+def test_a_tokenizer_apart_from_a_model_that_looks_at_ends_reads_written_ones_alike(
+    splits: Ref, tmp_path: Path, store: FolderStore
+) -> None:
+    base = make_bart(tmp_path / "bart", TEXTS)
+    features = encode(splits, CLASSES, ModelConfig(base=str(base)), TokenizeConfig(), store)
+    for folder in (base, features.folder / "tokenizer"):
+        encoder = make_encoder(load_tokenizer(folder))
+        ids = encoder.encode(pa.chunked_array([["good</s> film"]]), None).input_ids.tolist()
+        assert ids.count(encoder.eos_token_id) == 1
 
 
 def test_a_split_without_an_example_is_refused(tmp_path: Path, store: FolderStore, bert: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from table_rows import TableRows
-from tiny_models import copy_without_special_tokens
+from tiny_models import copy_without_special_tokens, make_bart
 from tunesmith.errors import DataError
 from tunesmith.evaluation.metric import load_metric
 from tunesmith.evaluation.scoring import score
@@ -338,6 +338,29 @@ def test_an_empty_text_has_a_token_where_the_tokenizer_adds_none(llama: Path, tm
     expected = kind.prediction_table(summary, encoded.features, LABELS)["probability"].to_pylist()
     alone = kind.predict(loaded, table.slice(0, 2), examples, LABELS, limit, 2)["probability"].to_pylist()
     assert alone == pytest.approx(expected[:2], abs=1e-6)
+
+
+@pytest.mark.parametrize("pair", [None, "other"], ids=["texts", "pairs"])
+def test_a_text_that_names_the_end_of_a_text_is_read_without_by_a_model_that_looks_at_ends(
+    tmp_path: Path, pair: str | None
+) -> None:
+    loaded = load(make_bart(tmp_path / "bart", ["good bad film"]))
+    examples = EXAMPLES.model_copy(update={"text_pair": pair})
+    texts, plain = ["</s>good</s> film", "bad", "good" * 9 + "</s>"], ["good film", "bad", "good" * 9]
+    others = {"other": ["film", "</s>", "a</s>b</s>c"]}
+    limit = Limit(max_length=12, on_overflow="window", stride=1)
+    encoded = kind.encode(make_table(texts, ["bad", "good", "good"], **others), loaded.encoder, examples, LABELS, limit)
+    others = {"other": ["film", "", "abc"]}
+    table = make_table(plain, ["bad", "good", "good"], **others)
+    ends = [row.count(loaded.tokenizer.eos_token_id) for row in encoded.features["input_ids"].to_pylist()]
+    assert set(ends) == {1 if pair is None else 3}
+    if pair is None:
+        assert encoded.features.equals(kind.encode(table, loaded.encoder, examples, LABELS, limit).features)
+    summary = score(loaded.model, encoded.features, kind, 0, batch_size=8, title="testing")
+    expected = kind.prediction_table(summary, encoded.features, LABELS)["probability"].to_pylist()
+    rows = make_table(texts, ["bad"] * 3, other=["film", "</s>", "a</s>b</s>c"])
+    found = kind.predict(loaded, rows, examples, LABELS, limit, 8)["probability"].to_pylist()
+    assert found == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_long_row_is_predicted_by_its_windows_as_evaluation_does(bert: Path) -> None:

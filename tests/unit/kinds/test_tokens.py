@@ -198,6 +198,16 @@ def test_a_special_token_that_is_written_out_is_text_where_the_tokenizer_says_so
     assert as_lists(rows) != as_lists(tokenize(load_tokenizer(bert), column(["good [SEP] film"]), None, 32))
 
 
+def test_a_tokenizer_of_python_ends_each_row_alike_for_a_model_that_looks_at_ends(tmp_path: Path) -> None:
+    ByT5Tokenizer().save_pretrained(tmp_path / "model")
+    (tmp_path / "model" / "config.json").write_text('{"model_type": "t5", "is_encoder_decoder": true}')
+    load_tokenizer(tmp_path / "model").save_pretrained(tmp_path / "apart")
+    for folder in (tmp_path / "model", tmp_path / "apart"):
+        tokenizer = load_tokenizer(folder)
+        rows = tokenize(tokenizer, column(["</s>a</s>", "a"]), column(["b", "</s>"]), 64)
+        assert [ids.count(tokenizer.eos_token_id) for ids in as_lists(rows)] == [2, 2]
+
+
 def test_a_length_without_room_for_a_text_is_refused(bert: Path) -> None:
     with pytest.raises(ModelError, match=r"max_length is 2, .* adds 2 special tokens.*at least 3"):
         tokenize(load_tokenizer(bert), column(["a"]), None, 2)

@@ -110,7 +110,14 @@ def test_no_more_words_are_remembered_than_there_may_be(encoder: Any, monkeypatc
 
 
 def make_encoder_like(encoder: FastEncoder) -> Any:
-    facts = {"pad_token_id": 0, "eos_token_id": None, "start_token_id": 0, "has_types": True, "keeps_end": False}
+    facts = {
+        "pad_token_id": 0,
+        "eos_token_id": None,
+        "start_token_id": 0,
+        "ends_once": False,
+        "has_types": True,
+        "keeps_end": False,
+    }
     return FastEncoder.from_json(encoder.backend.to_str(), splits_special_tokens=False, **facts)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,9 @@ class Classifier:
         """The examples that a row makes: its token ids, and its token types where the model has them."""
         row = self.tokenizer(*(column[number] for column in texts), truncation=False, verbose=False)
         ids, types = row["input_ids"], row.get("token_type_ids")
+        runs = [_find_text(self.tokenizer, row, texts, number, part) for part in range(len(texts))]
+        if self.model.config.is_encoder_decoder:
+            ids, types, runs = _end_once(ids, types, runs, self.tokenizer.eos_token_id)
         if not ids:
             ids, types = [find_start(self.tokenizer)], None if types is None else [0]
         if len(ids) <= self.served["max_length"]:
@@ -65,7 +69,6 @@ class Classifier:
                 f"row {number} has {len(ids)} tokens; the model takes {self.served['max_length']}, and its recipe "
                 "refuses longer texts. Shorten the text."
             )
-        runs = [_find_text(self.tokenizer, row, texts, number, part) for part in range(len(texts))]
         for example in cut_row(len(ids), runs, self.served, self.tokenizer):
             places = [place for start, stop in example for place in range(start, stop)]
             yield [ids[place] for place in places], None if types is None else [types[place] for place in places]
@@ -84,6 +87,14 @@ class Classifier:
         by_label = {f"probability_{label}": probabilities[:, place] for place, label in enumerate(self.labels)}
         predictions = pd.Series(names, dtype=object)  # as text, what is missing would be a NaN
         return pd.DataFrame({"prediction": predictions, "probability": probabilities.max(axis=1), **by_label})
+
+
+def _end_once(ids: list[int], types: list[int] | None, runs: list[Run], end: int | None) -> Any:
+    """A row without the token that ends a text where a text names it: these models look at where that is."""
+    written = {place for start, stop in runs for place in range(start, stop) if ids[place] == end}
+    kept = [place for place in range(len(ids)) if place not in written]
+    moved = [(bisect_left(kept, start), bisect_left(kept, stop)) for start, stop in runs]
+    return [ids[place] for place in kept], None if types is None else [types[place] for place in kept], moved
 
 
 def cut_row(num_tokens: int, texts: Sequence[Run], served: dict[str, Any], tokenizer: Any) -> list[list[Run]]:
