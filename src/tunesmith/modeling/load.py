@@ -15,6 +15,7 @@ from tunesmith.kinds import Examples, find_kind
 from tunesmith.kinds.protocol import AnyModel
 from tunesmith.modeling.base import find_weights
 from tunesmith.modeling.config import ALL_LINEAR, LoraConfig, Quantization
+from tunesmith.modeling.probes import check_causal
 from tunesmith.modeling.quantize import (
     check_installed,
     count_weights,
@@ -68,14 +69,16 @@ def build_model(
         the adapter and the head.
 
     Raises:
-        ModelError: The base model has no such head, lacks weights, `lora` names layers that it does not have, or
-            `adapter` is of another shape.
+        ModelError: The base model has no such head, lacks weights, reads what it must not (see `probes`), `lora` names
+            layers that it does not have, or `adapter` is of another shape.
     """
     import torch
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model, random_weights = _load(base, examples, labels, _plan(base, examples, quantization))
+        if not labels:
+            check_causal(model, load_tokenizer(base), base)
         model.train()
         if lora is None:
             return model
