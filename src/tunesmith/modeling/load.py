@@ -15,7 +15,7 @@ from tunesmith.kinds import Examples, find_kind
 from tunesmith.kinds.protocol import AnyModel
 from tunesmith.modeling.base import find_weights
 from tunesmith.modeling.config import ALL_LINEAR, LoraConfig, Quantization
-from tunesmith.modeling.probes import check_causal
+from tunesmith.modeling.probes import check_causal, check_ignores_padding
 from tunesmith.modeling.quantize import (
     check_installed,
     count_weights,
@@ -77,8 +77,8 @@ def build_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model, random_weights = _load(base, examples, labels, _plan(base, examples, quantization))
-        if not labels:
-            check_causal(model, load_tokenizer(base), base)
+        check = check_ignores_padding if labels else check_causal
+        check(model, load_tokenizer(base), base)
         model.train()
         if lora is None:
             return model
@@ -198,8 +198,6 @@ def _load(
         model, loading = auto_class.from_pretrained(folder, **options, **OFFLINE, **names)
     random_weights = {*loading["missing_keys"], *(str(entry[0]) for entry in loading["mismatched_keys"])}
     _check_weights(model, random_weights, folder, examples, may_lack_head=bool(labels))
-    if labels:
-        _check_reads_no_padding(model, folder)
     # A classifier on a causal model looks for the last token that is no padding, so it must know what batches hold.
     model.config.pad_token_id = pad_token_id(load_tokenizer(folder))
     if quantization is not None:
@@ -220,15 +218,6 @@ def _check_weights(
         raise ModelError(
             f"{folder}: is not a model for {examples.kind}: {len(lacking)} of its weights are missing or have another "
             f"shape ({some}), and would be random. Choose a base model of that kind, or fetch the model again."
-        )
-
-
-def _check_reads_no_padding(model: AnyModel, folder: Path) -> None:
-    """Refuse a classifier whose answer on a text would depend on the others in its batch."""
-    if model.config.model_type == "xlnet":
-        raise ModelError(
-            f"{folder}: a classifier of type xlnet reads the last place of each row, which is padding in "
-            "all but the longest of a batch. Choose a base model that reads the first token, such as a BERT."
         )
 
 

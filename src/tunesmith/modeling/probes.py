@@ -1,4 +1,4 @@
-"""What a model reads, found by trying it."""
+"""What a model reads, found by trying it: a token ahead of its prediction, or the padding beside a text."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-4
 """How far logits may be apart that should be the same, as a share of the largest; fp32 makes 1e-6 of it."""
 _NUM_TOKENS = 12
+_SHORT = (2, 4)
+"""How many tokens of a text have padding behind them: few, as far as a convolution reaches, and no multiple of 4 both
+with two special tokens and without, which a strided one would not tell from a whole one."""
 
 
 def check_causal(model: AnyModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
@@ -45,9 +48,37 @@ def check_causal(model: AnyModel, tokenizer: PreTrainedTokenizerBase, folder: Pa
         )
 
 
+def check_ignores_padding(model: AnyModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Refuse a classifier whose answer on a text depends on the others in its batch.
+
+    Args and model are those of `check_causal`.
+
+    Raises:
+        ModelError: Alone, a text has other logits than with padding behind it.
+    """
+    tokens = _find_tokens(tokenizer)
+    *short, _ = rows = [_frame(tokens[:count], tokenizer) for count in (*_SHORT, len(tokens))]
+    pad = pad_token_id(tokenizer)
+    alone = torch.cat([_compute_logits(model, [row], pad, folder) for row in short])
+    difference = _find_difference(alone, _compute_logits(model, rows, pad, folder)[: len(short)])
+    if difference > TOLERANCE:
+        raise ModelError(
+            f"{folder}: a classifier of type {model.config.model_type} reads padding: beside a longer text, the logits "
+            f"of a text change by {difference:.1g} of the largest. Choose a base model whose attention leaves padding "
+            "out, such as a BERT."
+        )
+
+
 def _find_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     specials = set(tokenizer.all_special_ids)
     return [*islice(cycle(number for number in range(len(tokenizer)) if number not in specials), _NUM_TOKENS)]
+
+
+def _frame(tokens: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Tokens with the special ones that the tokenizer puts around a text."""
+    specials: list[int] = tokenizer("")["input_ids"]
+    ends = specials[-1:] if specials[-1:] in ([tokenizer.sep_token_id], [tokenizer.eos_token_id]) else []
+    return [*specials[: len(specials) - len(ends)], *tokens, *ends]
 
 
 def _compute_logits(model: AnyModel, rows: Sequence[Sequence[int]], pad: int, folder: Path) -> Tensor:

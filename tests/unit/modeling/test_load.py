@@ -61,16 +61,6 @@ def test_a_base_model_that_was_made_for_another_loss_gets_the_one_of_labels(prob
     assert torch.allclose(output.loss, torch.nn.functional.cross_entropy(output.logits, torch.tensor([2])))
 
 
-def test_a_classifier_that_would_read_padding_is_refused(tmp_path: Path) -> None:
-    from transformers import XLNetConfig, XLNetForSequenceClassification
-
-    base = make_bert(tmp_path / "xlnet", WORDS)  # for its tokenizer
-    config = XLNetConfig(vocab_size=100, d_model=32, n_layer=1, n_head=2, d_inner=32, num_labels=3)
-    XLNetForSequenceClassification(config).save_pretrained(base)
-    with pytest.raises(ModelError, match=r"a classifier of type xlnet reads the last place .* Choose a base model"):
-        build_model(base, CLASSES, LABELS, None, 0)
-
-
 def test_the_seed_alone_decides_the_head_and_the_global_generator_stays(bert: Path) -> None:
     torch.manual_seed(5)
     state = torch.random.get_rng_state()

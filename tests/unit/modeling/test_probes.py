@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,17 @@ import pytest
 import torch
 import transformers
 
+from tiny_models import WORDS, make_bert
 from tunesmith.errors import ModelError
+from tunesmith.kinds.text_classification import TextClassification
 from tunesmith.kinds.text_generation import TextGeneration
 from tunesmith.modeling.config import LoraConfig
 from tunesmith.modeling.load import build_model, load_tokenizer
-from tunesmith.modeling.probes import check_causal
+from tunesmith.modeling.probes import check_causal, check_ignores_padding
 
+CLASSES = TextClassification(kind="text-classification", text="text", label="label")
 TEXT = TextGeneration(kind="text-generation", text="text")
+LABELS = ("bad", "good", "ugly")
 TINY: dict[str, Any] = {
     "vocab_size": 100,
     "hidden_size": 32,
@@ -35,6 +40,7 @@ GPT2: dict[str, Any] = {
     "eos_token_id": 3,
     "pad_token_id": 0,
 }
+SMALL: dict[str, Any] = {"vocab_size": 100, "d_model": 32, "num_labels": 3, "pad_token_id": 0, "eos_token_id": 3}
 
 
 @pytest.fixture(scope="module")
@@ -112,3 +118,53 @@ def test_a_model_that_fails_on_texts_is_refused_with_its_own_words(tokenizer: An
     model = make(transformers.AutoModelForCausalLM, transformers.GPT2Config(**{**GPT2, "vocab_size": 10}))
     with pytest.raises(ModelError, match=r"model: a gpt2 model fails on a batch of texts with IndexError: index out"):
         check_causal(model, tokenizer, Path("model"))
+
+
+CLASSIFIERS: dict[str, Callable[[], Any]] = {
+    "albert": lambda: transformers.AlbertConfig(**TINY, embedding_size=16),
+    "bart": lambda: transformers.BartConfig(**SMALL, encoder_layers=1, decoder_layers=1),
+    "bert": lambda: transformers.BertConfig(**TINY),
+    "deberta-v2": lambda: transformers.DebertaV2Config(
+        **TINY, relative_attention=True, pos_att_type=["p2c", "c2p"], position_buckets=8, conv_kernel_size=3
+    ),
+    "distilbert": lambda: transformers.DistilBertConfig(vocab_size=100, dim=32, n_layers=2, n_heads=2),
+    "electra": lambda: transformers.ElectraConfig(**TINY, embedding_size=16),
+    "gpt2": lambda: transformers.GPT2Config(**GPT2),
+    "llama": lambda: transformers.LlamaConfig(**TINY, num_key_value_heads=1),
+    "longformer": lambda: transformers.LongformerConfig(**TINY, attention_window=8),  # which pads to a multiple itself
+    "mobilebert": lambda: transformers.MobileBertConfig(
+        **TINY, embedding_size=16, intra_bottleneck_size=16, true_hidden_size=16
+    ),
+    "modernbert": lambda: transformers.ModernBertConfig(**TINY, local_attention=4, global_attn_every_n_layers=2),
+    "mpnet": lambda: transformers.MPNetConfig(**TINY),
+    "roberta": lambda: transformers.RobertaConfig(**TINY),
+    "t5": lambda: transformers.T5Config(**SMALL, d_kv=16, num_layers=2, num_heads=2, decoder_start_token_id=0),
+}
+READERS: dict[str, Callable[[], Any]] = {
+    "canine": lambda: transformers.CanineConfig(**{**TINY, "max_position_embeddings": 256}, num_hash_buckets=64),
+    "convbert": lambda: transformers.ConvBertConfig(**TINY, embedding_size=16, initializer_range=0.1),
+    "fnet": lambda: transformers.FNetConfig(**TINY, tpu_short_seq_length=64),
+    "nystromformer": lambda: transformers.NystromformerConfig(**TINY),
+    "xlnet": lambda: transformers.XLNetConfig(vocab_size=100, d_model=32, n_layer=1, n_head=2, d_inner=32),
+}
+
+
+@pytest.mark.parametrize("name", sorted(CLASSIFIERS))
+def test_classifiers_whose_answer_is_the_texts_own_pass(name: str, tokenizer: Any) -> None:
+    model = make(transformers.AutoModelForSequenceClassification, CLASSIFIERS[name]())
+    check_ignores_padding(model, tokenizer, Path("model"))
+
+
+@pytest.mark.parametrize("name", sorted(READERS))
+def test_classifiers_that_read_padding_are_refused(name: str, tokenizer: Any) -> None:
+    model = make(transformers.AutoModelForSequenceClassification, READERS[name]())
+    with pytest.raises(ModelError, match=rf"model: a classifier of type {name} reads padding: .* Choose a base model"):
+        check_ignores_padding(model, tokenizer, Path("model"))
+
+
+@pytest.mark.parametrize("name", ["fnet", "xlnet"])
+def test_they_are_refused_before_they_are_trained(name: str, tmp_path: Path) -> None:
+    base = make_bert(tmp_path / name, WORDS)  # for its tokenizer
+    make(transformers.AutoModelForSequenceClassification, READERS[name]()).save_pretrained(base)
+    with pytest.raises(ModelError, match=rf"{name}: a classifier of type {name} reads padding"):
+        build_model(base, CLASSES, LABELS, None, 0)
