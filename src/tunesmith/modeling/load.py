@@ -29,7 +29,7 @@ from tunesmith.modeling.quiet import quiet_libraries
 from tunesmith.modeling.tokenizer import OFFLINE, first_line, load_tokenizer, pad_token_id
 
 if TYPE_CHECKING:
-    from transformers import BitsAndBytesConfig
+    from transformers import BitsAndBytesConfig, PreTrainedTokenizerBase
 
 __all__ = [
     "build_model",
@@ -198,11 +198,16 @@ def _load(
         model, loading = auto_class.from_pretrained(folder, **options, **OFFLINE, **names)
     random_weights = {*loading["missing_keys"], *(str(entry[0]) for entry in loading["mismatched_keys"])}
     _check_weights(model, random_weights, folder, examples, may_lack_head=bool(labels))
-    # A classifier on a causal model looks for the last token that is no padding, so it must know what batches hold.
-    model.config.pad_token_id = pad_token_id(load_tokenizer(folder))
+    _set_padding(model, load_tokenizer(folder))
     if quantization is not None:
         keep_exact(model)
     return model, random_weights
+
+
+def _set_padding(model: AnyModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Tell a model which token fills up batches: a classifier on a causal one looks for the last that is another."""
+    for config in (model.config, model.config.get_text_config()):  # two of a model that sees pictures, too
+        config.pad_token_id = pad_token_id(tokenizer)
 
 
 def _check_weights(

@@ -156,6 +156,19 @@ def test_a_causal_model_without_padding_token_gets_one_for_classification_too(ll
     assert torch.allclose(alone, padded, atol=1e-6)
 
 
+def test_of_a_model_that_sees_pictures_the_part_for_texts_knows_the_padding(llama: Path, tmp_path: Path) -> None:
+    import transformers
+
+    size = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    text = {**size, "vocab_size": 320, "num_key_value_heads": 1, "head_dim": 16, "pad_token_id": 9}
+    config = transformers.Gemma3Config(text_config=text, vision_config={**size, "image_size": 28, "patch_size": 14})
+    folder = shutil.copytree(llama, tmp_path / "gemma")
+    transformers.Gemma3ForSequenceClassification(config).save_pretrained(folder)
+    model = build_model(folder, CLASSES, LABELS, None, 0)
+    assert model.config is not model.config.text_config
+    assert model.config.pad_token_id == model.config.text_config.pad_token_id == pad_token_id(load_tokenizer(llama))
+
+
 def test_a_tokenizer_without_padding_and_end_pads_with_zero(tmp_path: Path) -> None:
     assert pad_token_id(load_tokenizer(make_llama(tmp_path, TEXTS, has_eos=False))) == 0
 
