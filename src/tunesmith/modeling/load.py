@@ -10,6 +10,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+from torch import nn
+
 from tunesmith.errors import ModelError
 from tunesmith.kinds import Examples, find_kind
 from tunesmith.kinds.protocol import AnyModel
@@ -26,7 +29,8 @@ from tunesmith.modeling.quantize import (
     read_quantization,
 )
 from tunesmith.modeling.quiet import quiet_libraries
-from tunesmith.modeling.tokenizer import OFFLINE, first_line, load_tokenizer, pad_token_id
+from tunesmith.modeling.tokenizer import OFFLINE, first_line, has_own_padding, load_tokenizer, pad_token_id
+from tunesmith.modeling.vocabulary import find_embedding
 
 if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig, PreTrainedTokenizerBase
@@ -72,8 +76,6 @@ def build_model(
         ModelError: The base model has no such head, lacks weights, reads what it must not (see `probes`), `lora` names
             layers that it does not have, or `adapter` is of another shape.
     """
-    import torch
-
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model, random_weights = _load(base, examples, labels, _plan(base, examples, quantization))
@@ -178,7 +180,6 @@ def _load(
     folder: Path, examples: Examples, labels: Sequence[str], quantization: BitsAndBytesConfig | None = None
 ) -> tuple[AnyModel, set[str]]:
     """The model, and the names of its weights that the folder does not have and that are random."""
-    import torch
     import transformers
 
     quiet_libraries()
@@ -208,6 +209,9 @@ def _set_padding(model: AnyModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Tell a model which token fills up batches: a classifier on a causal one looks for the last that is another."""
     for config in (model.config, model.config.get_text_config()):  # two of a model that sees pictures, too
         config.pad_token_id = pad_token_id(tokenizer)
+    embedding = find_embedding(model)
+    if isinstance(embedding, nn.Embedding) and not has_own_padding(tokenizer):
+        embedding.padding_idx = None  # a token of texts, though saved as the padding: it is to get its gradient
 
 
 def _check_weights(
@@ -291,7 +295,6 @@ def _find_targets(model: AnyModel, lora: LoraConfig) -> str | list[str]:
 
 
 def _linear_layers(model: AnyModel) -> list[str]:
-    import torch
     from transformers.pytorch_utils import Conv1D
 
-    return [name for name, module in model.named_modules() if isinstance(module, (torch.nn.Linear, Conv1D))]
+    return [name for name, module in model.named_modules() if isinstance(module, (nn.Linear, Conv1D))]

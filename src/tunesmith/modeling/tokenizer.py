@@ -57,6 +57,12 @@ def start_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
     return int(next(number for number in ids if number is not None))
 
 
+def has_own_padding(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether what fills up a batch stands in no text."""
+    others = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id)
+    return tokenizer.pad_token_id is not None and tokenizer.pad_token_id not in others
+
+
 def make_encoder(tokenizer: PreTrainedTokenizerBase) -> FastEncoder | PythonEncoder:
     """The encoder of a tokenizer, with exactly its ids; the tokenizer is not changed."""
     facts = describe_encoder(tokenizer)

@@ -52,9 +52,17 @@ class NarrowEmbedding(nn.Embedding):
         return whole
 
 
+def find_embedding(model: Any) -> Any:
+    """What a model looks tokens up in; None where it says of nothing that it does."""
+    try:
+        return model.get_input_embeddings()
+    except NotImplementedError:
+        return None
+
+
 def count_embedded_tokens(model: Any) -> int:
     """How many tokens a model has embeddings for; 0 where it makes them otherwise, as CANINE does of characters."""
-    embedding = _find_embedding(model)
+    embedding = find_embedding(model)
     return embedding.num_embeddings if isinstance(embedding, nn.Embedding) else 0
 
 
@@ -89,22 +97,15 @@ def widen_vocabulary(model: Any, factor: float) -> None:
         model: The trained model.
         factor: What weight decay would have left of it.
     """
-    narrow = _find_embedding(model)
+    narrow = find_embedding(model)
     if isinstance(narrow, NarrowEmbedding):
         model.set_input_embeddings(narrow.widen(factor).to(narrow.weight.device))
 
 
 def count_left_out(model: Any) -> int:
     """How many weights `narrow_vocabulary` left out."""
-    narrow = _find_embedding(model)
+    narrow = find_embedding(model)
     return narrow.num_absent_tokens * narrow.embedding_dim if isinstance(narrow, NarrowEmbedding) else 0
-
-
-def _find_embedding(model: Any) -> Any:
-    try:
-        return model.get_input_embeddings()
-    except NotImplementedError:
-        return None
 
 
 def _is_lookup(model: Any, embedding: Any) -> bool:

@@ -169,6 +169,31 @@ def test_of_a_model_that_sees_pictures_the_part_for_texts_knows_the_padding(llam
     assert model.config.pad_token_id == model.config.text_config.pad_token_id == pad_token_id(load_tokenizer(llama))
 
 
+@pytest.mark.parametrize("pads_with", [None, "</s>", "<s>"])
+def test_a_token_of_texts_that_pads_is_trained_from_the_champion_as_it_was_from_the_base(
+    llama: Path, tmp_path: Path, pads_with: str | None
+) -> None:
+    base = shutil.copytree(llama, tmp_path / "base")
+    tokenizer = load_tokenizer(base)
+    tokenizer.pad_token = pads_with
+    tokenizer.save_pretrained(base)
+    first = build_model(base, TEXT, (), None, 0)
+    champion = shutil.copytree(base, tmp_path / "champion")
+    first.save_pretrained(champion)
+    gradients = []
+    for model in (first, build_model(champion, TEXT, (), None, 0)):
+        ids = torch.tensor([[0, 5, 1, 0, 6, 1]])  # two texts, each with its begin and its end
+        model(input_ids=ids, labels=ids).loss.backward()
+        gradients.append(model.get_input_embeddings().weight.grad)
+    assert gradients[0][pad_token_id(tokenizer)].any()
+    assert torch.equal(*gradients)
+
+
+def test_a_padding_that_is_nothing_else_is_not_trained(bert: Path) -> None:
+    model = build_model(bert, CLASSES, LABELS, None, 0)
+    assert model.get_input_embeddings().padding_idx == pad_token_id(load_tokenizer(bert)) == 0
+
+
 def test_a_tokenizer_without_padding_and_end_pads_with_zero(tmp_path: Path) -> None:
     assert pad_token_id(load_tokenizer(make_llama(tmp_path, TEXTS, has_eos=False))) == 0
 
