@@ -20,6 +20,8 @@ NF4_BYTES = 0.5 + (1 + 4 / 256) / 64
 
 _NEVER_QUANTIZED = re.compile(r"embed|pooler|(^|\.)(lm_head|classifier|score|shared|wte|wpe)\.")
 """Embeddings, heads and poolers stay in fp32."""
+_EMBEDDING = re.compile(r"embed(?!_out\.)|\bwte\b")
+"""All but what GPT-NeoX calls its output layer."""
 
 
 def estimate_training_bytes(
@@ -97,9 +99,9 @@ def _find_names(module: str, prefix: str, target: str) -> set[str]:
 
 def _find_prefix(names: Iterable[str]) -> str:
     """The name of the model's body in its file, `bert` or `model`; empty where the file leaves it out."""
-    embeddings = [name.partition(".") for name in names if re.search(r"embed|\bwte\b", name)]
+    embeddings = [name.partition(".") for name in names if _EMBEDDING.search(name)]
     firsts = {first for first, _, rest in embeddings}
-    is_own = all(re.search(r"embed|\bwte\b", rest) for _, _, rest in embeddings)
+    is_own = all(_EMBEDDING.search(rest) for _, _, rest in embeddings)
     return firsts.pop() if len(firsts) == 1 and is_own else ""
 
 

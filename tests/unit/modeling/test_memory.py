@@ -1,17 +1,20 @@
 """Memory of a training, from the shapes of the weights alone."""
 
 import math
+import shutil
 
 import pytest
 
 from tiny_models import WORDS, make_bert
 from tunesmith.errors import ModelError
 from tunesmith.kinds.text_classification import TextClassification
+from tunesmith.kinds.text_generation import TextGeneration
 from tunesmith.modeling.config import LoraConfig
 from tunesmith.modeling.load import build_model
 from tunesmith.modeling.memory import check_targets, estimate_training_bytes
 
 CLASSES = TextClassification(kind="text-classification", text="text", label="label")
+TEXT = TextGeneration(kind="text-generation", text="text")
 
 
 def test_full_training_takes_sixteen_bytes_a_parameter(tmp_path):
@@ -61,6 +64,21 @@ def test_layers_that_the_files_have_pass_there_and_in_training(tmp_path, targets
     lora = LoraConfig(target_modules=targets)
     check_targets(base, lora)
     build_model(base, CLASSES, ("a", "b"), lora, 0)
+
+
+@pytest.mark.parametrize("body", ["", r"gpt_neox\."])
+def test_an_output_layer_called_an_embedding_hides_no_layer(llama, tmp_path, body):
+    from safetensors import safe_open
+    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
+    folder = shutil.copytree(llama, tmp_path / "neox")
+    config = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    GPTNeoXForCausalLM(GPTNeoXConfig(**config, vocab_size=320)).save_pretrained(folder)
+    with safe_open(folder / "model.safetensors", "pt") as weights:
+        assert "embed_out.weight" in weights.keys()  # noqa: SIM118 - no mapping
+    lora = LoraConfig(target_modules=rf"{body}layers\.\d+\.attention\.query_key_value")
+    check_targets(folder, lora)
+    build_model(folder, TEXT, (), lora, 0)
 
 
 @pytest.mark.parametrize(
