@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
+from tunesmith.errors import ModelError
 from tunesmith.training.processes import count_processes
 
 
@@ -26,16 +27,47 @@ def shard_model(model: Any, device: torch.device) -> None:
     Args:
         model: A model of transformers, or of peft around one; the same in every process.
         device: Of which kind the processes' devices are.
+
+    Raises:
+        ModelError: It has no layers that can be put together one after the other.
     """
+    layers = _find_layers(model.get_base_model() if hasattr(model, "get_base_model") else model)
     mesh = init_device_mesh(device.type, (count_processes(),))
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    names = base._no_split_modules or ()
-    layers = [module for module in base.modules() if type(module).__name__ in names and module is not model]
     for module in [*layers, model]:
         fully_shard(module, mesh=mesh)
         # The sum of the gradients, each of which is already a part of the mean; gloo knows no other way to say so.
         module.set_gradient_divide_factor(1.0)
         module.set_force_sum_reduction_for_comms(True)
+
+
+def _find_layers(base: Any) -> list[nn.Module]:
+    """What transformers says not to split; of a model of which it does not, the elements of the longest list."""
+    names = base._no_split_modules or ()
+    layers = [module for module in base.modules() if type(module).__name__ in names and module is not base]
+    layers = layers or max(_find_lists(base.base_model), key=len, default=[])
+    if not layers:
+        raise ModelError(
+            f"train.fsdp: a {base.config.model_type} model has no list of layers that could be put together one after "
+            "the other, so that each process would hold all weights at once. Set it to false, or choose another base."
+        )
+    return layers
+
+
+def _find_lists(module: nn.Module) -> Iterator[list[nn.Module]]:
+    """The elements of each list in a module that is in no other list; one that stands there twice is one."""
+    for child in module.children():
+        if isinstance(child, nn.ModuleList):
+            yield [*dict.fromkeys(_flatten(child))]
+        else:
+            yield from _find_lists(child)
+
+
+def _flatten(modules: nn.ModuleList) -> Iterator[nn.Module]:
+    for module in modules:
+        if isinstance(module, nn.ModuleList):
+            yield from _flatten(module)
+        else:
+            yield module
 
 
 def is_sharded(model: Any) -> bool:
