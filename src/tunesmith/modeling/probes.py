@@ -21,8 +21,8 @@ TOLERANCE = 1e-4
 """How far logits may be apart that should be the same, as a share of the largest; fp32 makes 1e-6 of it."""
 _NUM_TOKENS = 12
 _SHORT = (2, 4)
-"""How many tokens of a text have padding behind them: few, as far as a convolution reaches, and no multiple of 4 both
-with two special tokens and without, which a strided one would not tell from a whole one."""
+"""How many tokens are in front of padding: few, so that a convolution at the first of them reaches it, and not both
+times a multiple of 4, the stride of CANINE's."""
 
 
 def check_causal(model: AnyModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
