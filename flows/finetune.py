@@ -18,6 +18,7 @@ from tunesmith.home import Home
 from tunesmith.provenance import record_recipe
 from tunesmith.recipe import Recipe
 from tunesmith.report.summary import RunSummary, summarize_run
+from tunesmith.store.config import open_store
 from tunesmith.tasks.approval import awaits_approval, wait_for_approval
 from tunesmith.tasks.data import fetch, snapshot, split
 from tunesmith.tasks.evaluation import decide, evaluate, slice_rows
@@ -28,7 +29,7 @@ from tunesmith.tasks.report import publish_summary
 from tunesmith.tasks.tracking import close_unfinished, register
 from tunesmith.tasks.training import start, train
 from tunesmith.tracking.unrecorded import completing_record
-from tunesmith.training.train import StreamInput
+from tunesmith.training.train import StreamInput, discard_leftovers
 
 MAX_JUDGEMENTS = 3
 """How often a candidate is judged when, each time, another one has become the champion before it could be promoted."""
@@ -81,6 +82,7 @@ def finetune(recipe: str, overrides: tuple[str, ...] = ()) -> RunSummary:
         wanted.store,
         notes,
     )
+    discard_leftovers(candidate, open_store(wanted.store))  # where it is Cached, the task has not
     report = evaluate(candidate, splits, slices, features, wanted.examples, wanted.model, wanted.evaluate, wanted.store)
     exported = export(candidate, features, report, wanted.examples, wanted.model, wanted.export, wanted.store)
     with completing_record(notes, candidate, exported, record, wanted.tracking):  # from here on, MLflow is needed

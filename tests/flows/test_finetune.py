@@ -13,11 +13,13 @@ from tunesmith.errors import DataError
 from tunesmith.planning import plan
 from tunesmith.provenance import record_recipe
 from tunesmith.recipe import Recipe
+from tunesmith.store.config import open_store
 from tunesmith.tracking.client import mlflow_client
 
 pytestmark = pytest.mark.usefixtures("prefect_test_server", "home")
 
 STAGES = ["snapshot", "split", "slice", "encode", "start", "train", "evaluate", "export", "decide", "register"]
+UNDER_WAY = {"Pending", "Running"}
 
 
 def run(recipe, *overrides):
@@ -46,7 +48,7 @@ def task_states(stages=()):
     """The newest flow run, and its tasks' states; the server hears of a task a little later than we do."""
     deadline = time.monotonic() + 30
     flow_run, states = read_task_states()
-    while not states.keys() >= {*stages} and time.monotonic() < deadline:
+    while not (states.keys() >= {*stages} and UNDER_WAY.isdisjoint(states.values())) and time.monotonic() < deadline:
         time.sleep(0.2)
         flow_run, states = read_task_states()
     return flow_run, states
@@ -66,7 +68,11 @@ def read_task_states():
 
 def test_a_second_run_holds_what_is_the_champion_and_a_third_computes_nothing(tmp_path, capsys):
     recipe = make_classification(tmp_path / "project")
-    first, second = run(recipe), run(recipe)
+    first = run(recipe)
+    left, key = open_store(Recipe.load(recipe).store), next(s.key for s in first.stages if s.name == "train")
+    (left.work_folder("train", key) / "checkpoints").mkdir()  # of a machine that was stopped, and another finished
+    second = run(recipe)
+    assert not left.has_work("train", key)
     assert cached(first) == []
     assert cached(second) == [stage for stage in STAGES if stage != "decide"]
     assert (second.verdict, second.reasons) == ("HOLD", ("The candidate is the champion already (version 1).",))

@@ -150,7 +150,7 @@ class FolderStore:
 
     def work_folder(self, derivation_kind: str, key: str) -> Path:
         """A folder for work that continues after a crash; whoever finishes the work deletes it."""
-        folder = self.root / "work" / derivation_kind / key
+        folder = self._work_folder(derivation_kind, key)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -160,7 +160,14 @@ class FolderStore:
 
     def discard_work(self, derivation_kind: str, key: str) -> None:
         """Delete a work folder: its work is done."""
-        shutil.rmtree(self.root / "work" / derivation_kind / key, ignore_errors=True)
+        shutil.rmtree(self._work_folder(derivation_kind, key), ignore_errors=True)
+
+    def has_work(self, derivation_kind: str, key: str) -> bool:
+        """Whether there is a work folder."""
+        return self._work_folder(derivation_kind, key).exists()
+
+    def _work_folder(self, derivation_kind: str, key: str) -> Path:
+        return self.root / "work" / derivation_kind / key
 
     def _look_up(self, derivation: Derivation) -> tuple[Ref | None, str]:
         status = self.status(derivation)

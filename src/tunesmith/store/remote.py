@@ -125,13 +125,16 @@ class RemoteStore(FolderStore):
         return self._mirror(client, derivation_kind, key)
 
     def discard_work(self, derivation_kind: str, key: str) -> None:
-        """Delete a work folder, and what it left there; where the server does not answer, the next call does."""
-        super().discard_work(derivation_kind, key)
+        """Delete a work folder, behind what it left there; where the server does not answer, an empty one stays."""
         mirror = self._mirror(self._client, derivation_kind, key)
         try:
             mirror.delete_all()
         except TunesmithError as error:
             log.warning("%s: not deleted (%s); running again deletes it", mirror.uri, error)
+            super().discard_work(derivation_kind, key)
+            self.work_folder(derivation_kind, key)
+            return
+        super().discard_work(derivation_kind, key)
 
     def _compute(self, derivation: Derivation) -> Ref:
         problem = self._fetch(derivation)  # what was damaged here may be whole there

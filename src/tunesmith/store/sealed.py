@@ -6,6 +6,7 @@ checkpoints are both sealed folders.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import uuid
@@ -23,6 +24,8 @@ MANIFEST = "manifest.json"
 NUM_THREADS = 8
 WRITABLE = 0o222
 """A file without these bits is shared with an earlier folder, and was synced for it."""
+_BAD_SECTOR = {errno.EIO, errno.EBADMSG, getattr(errno, "EUCLEAN", errno.EIO)}
+"""What reading fails with where the disk, and not the reader, is at fault."""
 
 
 class SealedFile(BaseModel):
@@ -101,6 +104,10 @@ def read_manifest(folder: Path) -> Manifest | None:
         return Manifest.model_validate_json((folder / MANIFEST).read_bytes())
     except (FileNotFoundError, NotADirectoryError, ValidationError):
         return None
+    except OSError as error:
+        if error.errno not in _BAD_SECTOR:
+            raise
+        return None
 
 
 def find_damage(folder: Path) -> str | None:
@@ -115,12 +122,17 @@ def find_damage(folder: Path) -> str | None:
 def find_file_damage(folder: Path, name: str, sealed: SealedFile) -> str | None:
     """What is wrong with one file of a sealed folder, in words; None when every byte is as sealed."""
     path = folder / name
-    if not path.is_file():
-        return f"{name} is missing"
-    if path.stat().st_size != sealed.size_bytes:
-        return f"{name} has {path.stat().st_size} bytes, sealed with {sealed.size_bytes}"
-    if file_sha256(path) != sealed.sha256:
-        return f"{name} does not match its sha256"
+    try:
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != sealed.size_bytes:
+            return f"{name} has {path.stat().st_size} bytes, sealed with {sealed.size_bytes}"
+        if file_sha256(path) != sealed.sha256:
+            return f"{name} does not match its sha256"
+    except OSError as error:
+        if error.errno not in _BAD_SECTOR:
+            raise
+        return f"{name} cannot be read ({error.strerror})"
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -51,6 +52,7 @@ class Bookkeeping(TrainerCallback):
         self.tell: Callable[[Row], None] = lambda _row: None
         """What else is done with a row."""
         self.first_step, self.place = position.step, position.stream
+        self.has_ended = position.has_ended
         if position.meter:
             self.meter.restore(position.meter)
 
@@ -81,8 +83,9 @@ class Bookkeeping(TrainerCallback):
         # Whatever other callbacks have asked for; they may only end the training.
         control.should_evaluate = control.should_log = control.should_epoch_stop = False
         self._agree_to_stop(control)
-        # At an epoch's last step the checkpoint waits for the validation: the Trainer would not validate it later.
-        control.should_save = self._is_asked_to_save(step) and not self.schedule.ends_epoch(step)
+        # At the last step of an epoch or of all, the checkpoint waits for the validation: it would not come later.
+        is_validated = self.schedule.ends_epoch(step) or control.should_training_stop
+        control.should_save = self._is_asked_to_save(step) and not is_validated
 
     def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Validate, and nothing else, whatever other callbacks have asked for."""
@@ -94,6 +97,7 @@ class Bookkeeping(TrainerCallback):
         self.num_validated_epochs += 1
         self.best = self.best.after(step, validation_loss)
         self._agree_to_stop(control)
+        self.has_ended = control.should_training_stop
         control.should_training_stop |= self.best.should_stop(self.schedule.config)
         is_due = self._is_asked_to_save(step) or self.best.needs_checkpoint(step, self.schedule)
         control.should_save = is_due and step != self.schedule.num_steps
@@ -112,6 +116,15 @@ class Bookkeeping(TrainerCallback):
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Seal the folder that the Trainer has just written, and stop if asked to."""
+        control.should_epoch_stop = False
+        self._agree_to_stop(control)
+        written = self.job.work / TRAINER_FOLDER / f"checkpoint-{state.global_step}"
+        if control.should_training_stop and not self.has_ended and not self.best.should_stop(self.job.train):
+            # Just now: it waits for the validation, too. Going on from here, nobody would end the training.
+            wait_for_all()
+            if find_rank() == 0:
+                shutil.rmtree(written)
+            return
         self.reporter.enter("saving")
         position = Position(
             step=state.global_step,
@@ -122,10 +135,10 @@ class Bookkeeping(TrainerCallback):
             best=self.best,
             max_micro_batch_tokens=self.gradient.agree_on_limit(),
             kept_step=self.best.step_to_keep(self.job.train),
+            has_ended=self.has_ended,
         )
         wait_for_all()  # each has written the state of its random numbers
         if find_rank() == 0:
-            written = self.job.work / TRAINER_FOLDER / f"checkpoint-{state.global_step}"
             self.checkpoints.publish(written, position, self.job.spool, self.job.quarantine)
         self.reporter.enter("training")
         if is_true_anywhere(self.reporter.should_stop):

@@ -56,27 +56,39 @@ def open_callbacks(callbacks: Sequence[FunctionOptions]) -> Iterator[list[Traine
     """
     with ExitStack() as stack:
         loaded = [(options, stack.enter_context(open_function(options))) for options in callbacks]
+        made = [_make(options, one) for options, one in loaded]
         try:
-            yield [_make(options, one.call) for options, one in loaded]
+            yield made
         except Exception as error:
-            for options, one in loaded:
-                if _has_raised(one, error):
-                    raise UserError(
-                        f"train.callbacks: {options.path} raised {one.source.describe(error)}. Correct it, or take it "
-                        "out of the recipe."
-                    ) from error
+            for (options, one), callback in zip(loaded, made, strict=True):
+                if _has_raised(one, callback, error):
+                    raise _tell(options, one, error) from error
             raise
 
 
-def _make(options: FunctionOptions, call: Any) -> TrainerCallback:
+def _make(options: FunctionOptions, loaded: LoadedFunction) -> TrainerCallback:
+    call: Any = loaded.call
     _check_class(options, call)
-    callback: TrainerCallback = call()
+    try:
+        callback: TrainerCallback = call()
+    except Exception as error:
+        raise _tell(options, loaded, error) from error
     return callback
 
 
-def _check_class(options: FunctionOptions, call: Any) -> None:
-    from transformers import TrainerCallback
+def _tell(options: FunctionOptions, loaded: LoadedFunction, error: Exception) -> UserError:
+    told = loaded.source.describe(error)
+    return UserError(f"train.callbacks: {options.path} raised {told}. Correct it, or take it out of the recipe.")
 
+
+def _check_class(options: FunctionOptions, call: Any) -> None:
+    from transformers import EarlyStoppingCallback, TrainerCallback
+
+    if inspect.isclass(call) and issubclass(call, EarlyStoppingCallback):
+        raise UserError(
+            f"train.callbacks: {options.path} needs the Trainer to keep the best model, which is the recipe's matter "
+            "here. Set train.early_stopping_patience instead."
+        )
     if not (inspect.isclass(call) and issubclass(call, TrainerCallback)):
         raise UserError(
             f"train.callbacks: {options.path} is not derived from transformers.TrainerCallback. Name a class that is."
@@ -89,10 +101,12 @@ def _check_class(options: FunctionOptions, call: Any) -> None:
         ) from None
 
 
-def _has_raised(loaded: LoadedFunction, error: Exception) -> bool:
+def _has_raised(loaded: LoadedFunction, callback: TrainerCallback, error: Exception) -> bool:
+    """Whether an error came through a callback: its class may be one of transformers', which the module imports."""
     files, traceback = {str(path) for path in loaded.source.modules.values()}, error.__traceback__
     while traceback is not None:
-        if traceback.tb_frame.f_code.co_filename in files:
+        frame = traceback.tb_frame
+        if frame.f_code.co_filename in files or frame.f_locals.get("self") is callback:
             return True
         traceback = traceback.tb_next
     return False

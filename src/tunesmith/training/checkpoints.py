@@ -8,18 +8,18 @@ aside/                       what is being written or deleted
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tunesmith.errors import TrainingError
-from tunesmith.store.sealed import find_damage, publish, seal
+from tunesmith.store.sealed import find_damage, publish, read_manifest, seal
 from tunesmith.training.best import Best
 
 log = logging.getLogger(__name__)
@@ -53,6 +53,8 @@ class Position(BaseModel):
     """Most tokens that go through the model at once: what the recipe says, or less, where the memory ran out."""
     kept_step: int | None = None
     """The step of a checkpoint that this one needs, because its model may be the result."""
+    has_ended: bool = False
+    """Whether a callback has ended the training here, behind its validation."""
 
 
 def read_position(checkpoint: Path) -> Position:
@@ -61,17 +63,20 @@ def read_position(checkpoint: Path) -> Position:
 
 
 def copy_quarantine(folder: Path, target: Path) -> None:
-    """Copy what was refused of a stream, as far as it is not there yet: a file once written never changes.
-
-    No second names: what damages one copy must leave the others.
-    """
+    """Copy what was refused of a stream. No second names: what damages one copy must leave the others."""
     for path in sorted(folder.glob("*.parquet")):
         target.mkdir(exist_ok=True)
-        copied = target / path.name
-        if not copied.exists():
-            aside = copied.with_suffix(f".{os.getpid()}")  # other processes may copy it, too
-            shutil.copyfile(path, aside)
-            aside.replace(copied)
+        shutil.copyfile(path, target / path.name)
+
+
+def restore_quarantine(checkpoint: Path | None, target: Path) -> None:
+    """Go back to what was refused up to a checkpoint, which is verified; what was refused since is read again.
+
+    A file that was not synced before the power failed may be there, and empty.
+    """
+    shutil.rmtree(target, ignore_errors=True)
+    if checkpoint is not None:
+        copy_quarantine(checkpoint / QUARANTINE, target)
 
 
 class Checkpoints:
@@ -95,6 +100,7 @@ class Checkpoints:
 
         One whose best model is gone or damaged is set aside, too: going on from there could not end as it should.
         """
+        self._publish_what_is_sealed()
         shutil.rmtree(self._aside, ignore_errors=True)
         for folder in reversed(self._all()):
             damage = find_damage(folder) or self._find_damage_of_kept(folder)
@@ -198,6 +204,15 @@ class Checkpoints:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
+    def _publish_what_is_sealed(self) -> None:
+        """Where publishing was cut short: between its two moves, the checkpoint that is replaced lies aside, too."""
+        written = [*self._aside.glob("step-*"), *self._aside.glob("*/checkpoint-*")]  # by one engine or the other
+        for folder in (*written, *self._aside.glob("*")):  # the new one first
+            manifest, newest = read_manifest(folder), self.newest()
+            step = None if manifest is None else manifest.header.get("step")
+            if step is not None and (newest is None or newest < self.at(step)) and find_damage(folder) is None:
+                publish(folder, self.at(step))
+
     def _find_damage_of_kept(self, folder: Path) -> str | None:
         kept_step = read_position(folder).kept_step
         if kept_step is None or self.at(kept_step) == folder:
@@ -207,8 +222,12 @@ class Checkpoints:
 
     def _kept_by(self, folders: Sequence[Path]) -> set[Path]:
         """The checkpoints that others need; what is damaged needs none."""
-        steps = {read_position(folder).kept_step for folder in folders if (folder / POSITION).exists()}
-        return {self.at(step) for step in steps if step is not None}
+        kept = set[Path]()
+        for folder in folders:
+            with suppress(OSError, ValidationError):
+                step = read_position(folder).kept_step
+                kept |= set() if step is None else {self.at(step)}
+        return kept
 
     def _all(self) -> list[Path]:
         return sorted(self._folder.glob("step-*"))

@@ -9,8 +9,8 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from tunesmith.errors import Preempted, TrainingError, TunesmithError
 from tunesmith.store.code import PACKAGE_ROOT
 from tunesmith.store.sealed import find_damage, write_bytes_atomically
 from tunesmith.training import disk
-from tunesmith.training.checkpoints import Checkpoints, read_position
+from tunesmith.training.checkpoints import Checkpoints, read_position, restore_quarantine
 from tunesmith.training.config import TrainConfig
 from tunesmith.training.job import Job
 from tunesmith.training.mirroring import Mirroring
@@ -69,7 +69,7 @@ def launch(
     status: EndStatus = "KILLED"
     try:
         if not _is_done(job):
-            with mirroring:
+            with _sigterm(attempt.was_told_to_stop), attempt.until_told, mirroring:
                 attempt.run(lock)
         attempt.hand_on_rows()
         status = "FINISHED"
@@ -96,6 +96,8 @@ class _Attempt:
         self.mirroring = mirroring
         self.rows = SpoolReader(job.spool)
         self.was_told_to_stop = threading.Event()
+        self.until_told = ExitStack()
+        """What holds from when the training is stopped until its checkpoint is where it belongs."""
         self.has_said_what = False
         self.said_limit: int | None = None
 
@@ -114,14 +116,16 @@ class _Attempt:
         self.job.progress.unlink(missing_ok=True)
         self.job.error.unlink(missing_ok=True)
         shutil.rmtree(self.job.result, ignore_errors=True)
+        restore_quarantine(self.job.checkpoint, self.job.quarantine)
         path = self.job.work / "job.json"
         write_bytes_atomically(path, self.job.model_dump_json(indent=1).encode())
-        with open_display() as display, _sigterm(self.was_told_to_stop):
+        with open_display() as display:
             display.show(None)
             ranks = self._start(path, lock)
             try:
                 self._follow(ranks, display)
             except BaseException:
+                self.until_told.enter_context(_deaf_to_sigterm())
                 display.say("training: writing a checkpoint before stopping (Ctrl-C again to stop without one)")
                 _stop(ranks, self.mirroring)
                 self.hand_on_rows()
@@ -144,10 +148,10 @@ class _Attempt:
     def _start(self, path: Path, lock: int) -> Ranks:
         self.job.rendezvous.unlink(missing_ok=True)
         return start_ranks(
-            [sys.executable, "-m", "tunesmith.training.worker", str(path)],
+            # -P: the user's folder is where relative paths are, and not where modules come from.
+            [sys.executable, "-P", "-m", "tunesmith.training.worker", str(path)],
             self.job.logs,
-            PACKAGE_ROOT.parent,  # `-m` finds there the very package that this is
-            compose_training_environment(os.environ),
+            compose_training_environment(_with_this_package(os.environ)),
             lock,
         )
 
@@ -205,6 +209,12 @@ class _Attempt:
         raise TrainingError(_explain(exit_code, ranks))
 
 
+def _with_this_package(environ: Mapping[str, str]) -> dict[str, str]:
+    """An environment in which `-m` finds the very package that this is."""
+    paths = [str(PACKAGE_ROOT.parent), *filter(None, [environ.get("PYTHONPATH")])]
+    return {**environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
 def _name_devices(train: TrainConfig, device: str) -> str:
     """Such as `cpu`, or `2 x cuda, the model shared out,`."""
     several = device if train.num_processes == 1 else f"{train.num_processes} x {device}"
@@ -227,12 +237,11 @@ def _warn_of_limit(step: int, limit: int) -> None:
 
 
 def _stop(ranks: Ranks, mirroring: Mirroring) -> None:
-    """Wait for the checkpoint; a second interruption does not, but a second SIGTERM does."""
+    """Wait for the checkpoint; a second interruption does not."""
     mirroring.note_stop()
     try:
         ranks.terminate()
-        with _deaf_to_sigterm():
-            ranks.wait()
+        ranks.wait()
     except BaseException:
         mirroring.close()
         ranks.kill()

@@ -34,6 +34,17 @@ def hold(folder: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
+@contextmanager
+def hold_if_free(folder: Path) -> Iterator[bool]:
+    """Hold a folder's lock, unless somebody else does: says which."""
+    descriptor = _try_to_lock(folder)
+    try:
+        yield descriptor is not None
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
 def _try_to_lock(folder: Path) -> int | None:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "lock"

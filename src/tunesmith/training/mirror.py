@@ -91,6 +91,7 @@ class CheckpointMirror:
         newest = self._checkpoints.newest()
         if newest is None or self.is_current:
             return
+        shutil.rmtree(self._held, ignore_errors=True)  # of an upload that was cut short
         try:
             held = self._hold(newest)
             position = read_position(held)

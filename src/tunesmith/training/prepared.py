@@ -254,13 +254,14 @@ def _narrow_vocabulary(job: Job, model: Any, train: Features, validation: Featur
 
 
 def _compile(model: Any) -> None:
-    """Compile a model when it is first called; torch needs a C++ compiler for the CPU."""
+    """Compile a model when it is first called; torch needs a C++ compiler for the CPU, Triton one of C for GPUs."""
     on_cpu = torch.accelerator.current_accelerator(check_available=True) is None
-    compilers = [name for name in (os.environ.get("CXX"), "g++", "clang++") if name]
-    if on_cpu and not any(shutil.which(name) for name in compilers):
+    variable, *usual = ("CXX", "g++", "clang++") if on_cpu else ("CC", "gcc", "clang")
+    compilers = [name for name in (os.environ.get(variable), *usual) if name]
+    if not any(shutil.which(name) for name in compilers):
         raise CallError(
-            f"train.compile: there is no C++ compiler on this machine (looked for {', '.join(compilers)}), which "
-            "torch.compile needs for the CPU. Install g++, or set train.compile to false."
+            f"train.compile: there is no compiler on this machine (looked for {', '.join(compilers)}), which "
+            f"torch.compile needs. Install {usual[0]}, or set train.compile to false."
         )
     model.compile(dynamic=True)
 

@@ -104,13 +104,12 @@ class Ranks:
         return kind, self._logs[rank].stat().st_mtime
 
 
-def start_ranks(command: Sequence[str], logs: Sequence[Path], folder: Path, env: Mapping[str, str], lock: int) -> Ranks:
+def start_ranks(command: Sequence[str], logs: Sequence[Path], env: Mapping[str, str], lock: int) -> Ranks:
     """Start a process for each log.
 
     Args:
         command: The command line, the same for all.
         logs: Where each of them prints to.
-        folder: Where they run.
         env: Their environment, but for what makes them a group.
         lock: A descriptor that all of them inherit.
     """
@@ -125,7 +124,6 @@ def start_ranks(command: Sequence[str], logs: Sequence[Path], folder: Path, env:
                     stdout=output,
                     stderr=output,
                     env=_find_env(rank, len(logs), env),
-                    cwd=folder,
                     start_new_session=True,  # Ctrl-C reaches us alone
                     pass_fds=(lock,),
                 )

@@ -30,7 +30,6 @@ from tunesmith.features.counts import add_up, refuse_too_long
 from tunesmith.kinds import find_kind
 from tunesmith.kinds.limit import Limit
 from tunesmith.modeling.tokenizer import load_tokenizer, make_encoder
-from tunesmith.training.checkpoints import QUARANTINE, copy_quarantine
 from tunesmith.training.config import TrainConfig
 from tunesmith.training.job import Job
 from tunesmith.training.prepared import StreamedBatch
@@ -171,8 +170,6 @@ def open_stream(job: Job, *, groups: bool) -> FeatureStream:
     files = [SourceFile.from_json(file) for file in job.stream.files]
     assert data.streaming is not None
     order = StreamOrder("train", data.streaming.shuffle_buffer, job.train.seed)
-    if job.checkpoint is not None:
-        copy_quarantine(job.checkpoint / QUARANTINE, job.quarantine)
     rows = RowStream(open_description(job.stream.snapshot, files, config), config, order, job.quarantine)
     return FeatureStream(rows, make_encode(job, Limit(**job.stream.limit)), job.train, groups=groups)
 

@@ -32,7 +32,7 @@ from tunesmith.training.continuing import begin_at, record_training
 from tunesmith.training.disk import told_in_words
 from tunesmith.training.job import Job, StreamJob
 from tunesmith.training.launcher import launch
-from tunesmith.training.lock import hold
+from tunesmith.training.lock import hold, hold_if_free
 from tunesmith.training.mirror import CheckpointMirror
 from tunesmith.training.mirroring import Mirroring
 from tunesmith.training.observer import GuardedObserver, Observer
@@ -160,9 +160,21 @@ def train(
     """
     with ExitStack() as until_published:
         derivation = derive_train(features, examples, model, train, store, observer, stream, start, until_published)
-        ref = store.ensure(derivation)
-        store.discard_work(derivation.kind, derivation.key)
-    return ref
+        candidate = store.ensure(derivation)
+    discard_leftovers(candidate, store)
+    return candidate
+
+
+def discard_leftovers(candidate: Ref, store: FolderStore) -> None:
+    """Delete what the training of a candidate has left here and on S3, unless a process is at it.
+
+    Where another machine went on from a checkpoint of this one, or a deletion was cut short, nobody else does.
+    """
+    if not store.has_work(candidate.kind, candidate.key):
+        return
+    with hold_if_free(store.work_folder(candidate.kind, candidate.key)) as is_free:
+        if is_free:
+            store.discard_work(candidate.kind, candidate.key)
 
 
 def _check(base: Base, features: Ref, model: ModelConfig, train: TrainConfig, start: Ref | None) -> None:

@@ -70,17 +70,17 @@ def _run(job: Job, reporter: Reporter, callbacks: Sequence[TrainerCallback]) -> 
         num_epochs=prepared.schedule.num_epochs if prepared.stream is None else 0,
     )
     reporter.begin(progress, None if job.checkpoint is None else job.checkpoint / SPOOL)
-    if not bookkeeping.best.should_stop(job.train):
+    if not (bookkeeping.has_ended or bookkeeping.best.should_stop(job.train)):
         with bookkeeping.checkpoints:
             trainer.train(resume_from_checkpoint=None if job.checkpoint is None else str(job.checkpoint))
     wait_for_all()  # the first process alone publishes checkpoints
     prepared.close()
-    kept_step = bookkeeping.best.step_to_keep(job.train)
-    if kept_step is not None:
-        trainer.load_kept(kept_step)
+    last_step = max(position.step, trainer.state.global_step)
+    kept_step = bookkeeping.best.step_to_keep(job.train) or last_step
+    trainer.load_kept(kept_step)
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     return Trained(
-        find_whole_model(job, model, prepared.schedule, kept_step or trainer.state.global_step),
+        find_whole_model(job, model, prepared.schedule, kept_step),
         seconds=bookkeeping.seconds,
         best=bookkeeping.best,
         padding_fraction=bookkeeping.meter.padding_fraction,

@@ -12,6 +12,7 @@ from tunesmith.store.chunks import ChunkCache
 from tunesmith.store.config import StoreConfig, open_store
 from tunesmith.store.derivation import Derivation, compose_ingredients
 from tunesmith.store.remote import RemoteStore
+from tunesmith.store.remote_folders import RemoteFolders
 from tunesmith.store.s3 import Patience, S3Config, split_uri
 
 KEY = "ab" * 16
@@ -277,6 +278,24 @@ def test_a_sidecar_there_that_is_none_is_no_chunk(machine, client, sidecar):
     one = machine("one")
     client.put(f"{one.uri}/chunks/mapped/{KEY}.json", sidecar)
     assert one.chunks.find("mapped", KEY) is None
+
+
+def test_work_that_could_not_be_deleted_there_is_still_known_here(machine, client, monkeypatch):
+    store = machine("one")
+    (store.work_folder("note", KEY) / "checkpoint").touch()
+    client.put(f"{store.uri}/work/note/{KEY}/step-1/manifest.json", b"{}")
+    with monkeypatch.context() as patch:
+        patch.setattr(RemoteFolders, "delete_all", fail)
+        store.discard_work("note", KEY)
+    assert store.has_work("note", KEY)
+    assert [*store.work_folder("note", KEY).iterdir()] == []
+    store.discard_work("note", KEY)
+    assert not store.has_work("note", KEY)
+    assert client.list_keys(f"{store.uri}/work/") == []
+
+
+def fail(_folders):
+    raise StoreError("the server does not answer")
 
 
 def test_a_store_without_its_bucket_says_so(aws, moto_url, tmp_path):

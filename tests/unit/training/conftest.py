@@ -17,7 +17,7 @@ from tiny_models import make_bert, make_llama
 from tunesmith.kinds.text_generation import TextGeneration
 from tunesmith.modeling.config import LoraConfig
 from tunesmith.store.ref import Ref
-from tunesmith.training.checkpoints import Checkpoints
+from tunesmith.training.checkpoints import Checkpoints, restore_quarantine
 from tunesmith.training.config import TrainConfig
 from tunesmith.training.job import Job
 from tunesmith.training.launcher import launch
@@ -94,6 +94,7 @@ def train_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
         AcceleratorState._reset_state(True)
         PartialState._reset_state()
         job = job.model_copy(update={"checkpoint": Checkpoints(job.work).find_newest()})
+        restore_quarantine(job.checkpoint, job.quarantine)
         reporter = reporter_class(job)
         engine = importlib.import_module(f"tunesmith.training.{job.train.engine}")
         save_result(job, engine.run(job, reporter), reporter.progress)

@@ -8,16 +8,18 @@ import pytest
 from pydantic import ValidationError
 
 from killable_training import CLASSIFICATION
-from tunesmith.errors import DataError, UserError
+from tunesmith.errors import DataError, Preempted, UserError
 from tunesmith.modeling.config import ModelConfig
 from tunesmith.store.folder import FolderStore
 from tunesmith.store.sealed import read_manifest
 from tunesmith.training.config import TrainConfig
+from tunesmith.training.reporter import Reporter
 from tunesmith.training.train import derive_train, train
 
 SOURCE = """
 import json, pathlib
-from transformers import TrainerCallback
+from transformers import DefaultFlowCallback, EarlyStoppingCallback, TrainerCallback
+from transformers.integrations import TensorBoardCallback
 
 class Watch(TrainerCallback):
     def __init__(self):
@@ -49,6 +51,23 @@ class Meddle(TrainerCallback):
 class Stop(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
         control.should_training_stop = state.global_step == 11
+
+class StopWhenValidated(TrainerCallback):
+    def on_evaluate(self, args, state, control, **kwargs):
+        control.should_training_stop = True
+
+class StopWhenSaved(TrainerCallback):
+    def on_save(self, args, state, control, **kwargs):
+        control.should_training_stop = state.global_step == 8
+        control.should_epoch_stop = True
+
+class Write(TrainerCallback):
+    def on_train_end(self, args, state, control, **kwargs):
+        pathlib.Path("written.txt").write_text(str(state.global_step))
+
+class NoBoard(TensorBoardCallback):
+    def __init__(self):
+        raise RuntimeError("TensorBoardCallback requires tensorboard to be installed")
 
 class Fail(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
@@ -110,6 +129,68 @@ def test_one_that_ends_the_training_leaves_a_validated_model(tmp_path, make_job,
     assert facts["validation_loss"] == read_rows(job)[-1]["metrics"]["validation/loss"]
 
 
+class StoppedInValidation(Reporter):
+    """Told to stop while the first validation is under way."""
+
+    def log(self, row):
+        super().log(row)
+        if "validation/loss" in row["metrics"]:
+            self.stop()
+
+
+class Killed(BaseException):
+    """As sudden as SIGKILL."""
+
+
+class KilledInValidation(Reporter):
+    """Killed behind step 8, before the validation is over."""
+
+    def log(self, row):
+        if "validation/loss" in row["metrics"] and row["step"] == 8:
+            raise Killed
+        super().log(row)
+
+
+@pytest.mark.parametrize(
+    ("name", "reporter", "error", "step"),
+    [
+        ("StopWhenValidated", StoppedInValidation, Preempted, 15),
+        ("StopWhenSaved", KilledInValidation, Killed, 8),
+    ],
+)
+def test_a_training_that_one_has_ended_goes_no_further_after_a_crash(
+    name, reporter, error, step, tmp_path, make_job, train_here, with_callbacks
+):
+    whole, crashed = (make_job(tmp_path / work, **with_callbacks(name)) for work in ("whole", "crashed"))
+    train_here(whole)
+    with pytest.raises(error):
+        train_here(crashed, reporter)
+    train_here(crashed)
+    facts, expected = (read_manifest(job.result).header["facts"] for job in (crashed, whole))
+    assert facts["num_steps"] == expected["num_steps"] == step
+    assert facts["weights_sha256"] == expected["weights_sha256"]
+    assert read_rows(crashed) == read_rows(whole)
+
+
+def test_relative_paths_are_those_of_the_folder_of_the_run(tmp_path, features, bert, with_callbacks, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "json.py").write_text("raise SystemExit('the users own module, which is not the library')")
+    config = TrainConfig(**with_callbacks("Write"), max_steps=3)
+    train(features, CLASSIFICATION, ModelConfig(base=str(bert)), config, FolderStore(tmp_path / "store"))
+    assert (tmp_path / "written.txt").read_text() == "3"
+
+
+def test_what_one_of_transformers_own_raises_is_told_too(tmp_path, make_job, train_here, with_callbacks, monkeypatch):
+    def fail(*_args, **_kwargs):
+        raise AssertionError("nothing to log to")
+
+    monkeypatch.setattr("transformers.DefaultFlowCallback.on_train_begin", fail)
+    with pytest.raises(UserError, match="watching:DefaultFlowCallback raised AssertionError: nothing to log to"):
+        train_here(make_job(tmp_path / "work", **with_callbacks("Watch", "DefaultFlowCallback")))
+    with pytest.raises(UserError, match="watching:NoBoard raised RuntimeError: TensorBoardCallback requires"):
+        train_here(make_job(tmp_path / "other", **with_callbacks("NoBoard")))
+
+
 def test_what_one_raises_is_told_with_its_line(tmp_path, features, bert, with_callbacks):
     config, model = TrainConfig(**with_callbacks("Fail")), ModelConfig(base=str(bert))
     with pytest.raises(UserError, match=r"watching:Fail raised KeyError: 'accuracy' \(watching\.py:\d+\)\. Correct it"):
@@ -127,6 +208,8 @@ def test_what_cannot_be_called_back_is_refused_before_anything_is_trained(tmp_pa
         derive("Needy")
     with pytest.raises(DataError, match=r"watching\.py has no function 'Wach' .* Did you mean Watch"):
         derive("Wach")
+    with pytest.raises(UserError, match=r"watching:EarlyStoppingCallback .* Set train\.early_stopping_patience"):
+        derive("EarlyStoppingCallback")
     before = derive("Watch").key
     assert derive("Stop").key != before
     (tmp_path / "watching.py").write_text(SOURCE + "\n# another version\n")

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import errno
 import shutil
 import threading
 
 import pytest
 
+from tunesmith.store import sealed
 from tunesmith.training import checkpoints as module
-from tunesmith.training.checkpoints import Checkpoints, Position, read_position
+from tunesmith.training.checkpoints import Checkpoints, Position, read_position, restore_quarantine
 
 
 def write(work, step, content=b"weights"):
@@ -51,6 +53,67 @@ def test_where_replacing_one_is_cut_short_the_new_one_is_already_there(tmp_path,
     assert (Checkpoints(tmp_path).find_newest() / "weights").read_bytes() == b"after it"
 
 
+@pytest.mark.parametrize("name", ["step-00000005", "trainer/checkpoint-5"])
+def test_where_replacing_the_only_one_is_cut_short_between_its_moves_the_new_one_is_used(name, tmp_path, monkeypatch):
+    write(tmp_path, 5, b"before the validation")
+    (tmp_path / "spool").write_text("")
+    folder = tmp_path / "aside" / name
+    folder.mkdir(parents=True)
+    (folder / "weights").write_bytes(b"after it")
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "publish", lambda *_: 1 / 0)
+        checkpoints = Checkpoints(tmp_path)
+        checkpoints.publish(folder, Position(step=5), tmp_path / "spool", tmp_path / "quarantine")
+        with pytest.raises(ZeroDivisionError):
+            checkpoints.wait()
+    assert names(tmp_path) == []
+    assert (Checkpoints(tmp_path).find_newest() / "weights").read_bytes() == b"after it"
+    assert not (tmp_path / "aside").exists()
+
+
+def test_a_damaged_older_one_is_no_obstacle_for_the_next(tmp_path):
+    for step in (5, 10):
+        write(tmp_path, step)
+    (tmp_path / "checkpoints" / "step-00000005" / "position.json").write_bytes(b"")
+    assert Checkpoints(tmp_path).find_newest().name == "step-00000010"
+    for step in (15, 20):
+        write(tmp_path, step)
+    assert names(tmp_path) == ["step-00000010", "step-00000015", "step-00000020"]
+
+
+def test_one_that_the_disk_cannot_read_is_set_aside_and_one_that_we_may_not_read_is_an_error(
+    tmp_path, monkeypatch, caplog
+):
+    def read(path):
+        if "step-00000010" in str(path):
+            raise OSError(number, "told by the system")
+        return file_sha256(path)
+
+    file_sha256 = sealed.file_sha256
+    for step in (5, 10):
+        write(tmp_path, step)
+    monkeypatch.setattr(sealed, "file_sha256", read)
+    number = errno.EACCES
+    with pytest.raises(PermissionError):
+        Checkpoints(tmp_path).find_newest()
+    number = errno.EIO
+    assert Checkpoints(tmp_path).find_newest().name == "step-00000005"
+    assert "cannot be read (told by the system)" in caplog.text
+
+
+def test_what_was_refused_is_that_of_the_checkpoint_whatever_lies_in_the_work_folder(tmp_path):
+    checkpoint, here = tmp_path / "checkpoint", tmp_path / "work"
+    (checkpoint / "quarantine").mkdir(parents=True)
+    (checkpoint / "quarantine" / "00000001.parquet").write_bytes(b"rows")
+    here.mkdir()
+    for name in ("00000001.parquet", "00000002.parquet"):  # the power failed before their bytes were on the disk
+        (here / name).touch()
+    restore_quarantine(checkpoint, here)
+    assert {path.name: path.read_bytes() for path in here.iterdir()} == {"00000001.parquet": b"rows"}
+    restore_quarantine(None, here)
+    assert not here.exists()
+
+
 def test_training_goes_on_while_a_checkpoint_is_sealed_and_what_goes_wrong_is_told_at_the_next(tmp_path, monkeypatch):
     write(tmp_path, 5)
     may_go_on = threading.Event()
@@ -74,12 +137,12 @@ def test_training_goes_on_while_a_checkpoint_is_sealed_and_what_goes_wrong_is_to
 
 def test_a_save_that_is_cut_short_leaves_the_older_ones(tmp_path, monkeypatch):
     write(tmp_path, 5)
-    for name in ("seal", "publish"):
+    for name, newest in (("seal", "step-00000005"), ("publish", "step-00000010")):  # sealed, it is as good as there
         with monkeypatch.context() as patch:
             patch.setattr(module, name, lambda *_: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 write(tmp_path, 10)
-        assert Checkpoints(tmp_path).find_newest().name == "step-00000005"
+        assert Checkpoints(tmp_path).find_newest().name == newest
 
 
 def test_a_deletion_that_is_cut_short_is_not_taken_for_damage(tmp_path, monkeypatch, caplog):

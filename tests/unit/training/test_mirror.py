@@ -88,6 +88,14 @@ def test_a_machine_with_an_empty_disk_gets_the_newest_checkpoint_to_the_byte(mac
     assert two.fetch(20) is None  # nothing newer than that
 
 
+def test_what_an_upload_left_that_was_killed_is_no_obstacle(machine, there):
+    one = machine("one")
+    one.save(10)
+    one.mirror._hold(one.checkpoints.at(10))
+    one.mirror.upload_newest()
+    assert there() == [10]
+
+
 def test_where_nothing_was_mirrored_nothing_is_fetched(machine):
     assert machine("one").fetch() is None
 

@@ -25,7 +25,7 @@ def start(tmp_path):
         text = f"import os, signal, sys, time\nrank = int(os.environ.get('RANK', -1))\n{script}"
         with (tmp_path / "lock").open("w") as lock:
             command = [sys.executable, "-S", "-c", text]  # nothing of this installation sets variables
-            started.append(start_ranks(command, logs, tmp_path, env or os.environ, lock.fileno()))
+            started.append(start_ranks(command, logs, env or os.environ, lock.fileno()))
         return started[-1]
 
     yield start

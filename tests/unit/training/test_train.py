@@ -15,7 +15,8 @@ from tunesmith.store import folder
 from tunesmith.store.folder import FolderStore
 from tunesmith.store.sealed import seal
 from tunesmith.training.config import TrainConfig
-from tunesmith.training.train import derive_train, train
+from tunesmith.training.lock import hold
+from tunesmith.training.train import derive_train, discard_leftovers, train
 
 
 @pytest.mark.timeout(600)  # six processes that import torch: 40 s on an idle machine
@@ -61,6 +62,20 @@ def test_of_two_that_want_the_same_candidate_one_trains_it_and_the_other_waits_u
     first, second = refs
     assert_same(second, first)
     assert told.calls == [("started", first.key, None), ("ended", "FINISHED")]
+    assert not trainings.work.exists()
+
+
+def test_what_another_attempt_has_left_is_deleted_unless_a_process_is_at_it(tmp_path, features, bert):
+    trainings = Trainings(tmp_path, features, bert, max_steps=2, num_epochs=1)
+    ref = trainings.here()
+    left = trainings.store.work_folder(ref.kind, ref.key) / "checkpoints"
+    left.mkdir()
+    with hold(trainings.work):
+        discard_leftovers(ref, trainings.store)
+        assert left.exists()
+    discard_leftovers(ref, trainings.store)
+    assert not trainings.work.exists()
+    discard_leftovers(ref, trainings.store)
     assert not trainings.work.exists()
 
 
