@@ -17,7 +17,7 @@ from tunesmith.training.reporter import Reporter
 from tunesmith.training.train import derive_train, train
 
 SOURCE = """
-import json, pathlib
+import json, os, pathlib
 from transformers import DefaultFlowCallback, EarlyStoppingCallback, TrainerCallback
 from transformers.integrations import TensorBoardCallback
 
@@ -60,6 +60,10 @@ class StopWhenSaved(TrainerCallback):
     def on_save(self, args, state, control, **kwargs):
         control.should_training_stop = state.global_step == 8
         control.should_epoch_stop = True
+
+class StopInOne(TrainerCallback):
+    def on_save(self, args, state, control, **kwargs):
+        control.should_training_stop = os.environ["RANK"] == "1"
 
 class Write(TrainerCallback):
     def on_train_end(self, args, state, control, **kwargs):
@@ -170,6 +174,16 @@ def test_a_training_that_one_has_ended_goes_no_further_after_a_crash(
     assert facts["num_steps"] == expected["num_steps"] == step
     assert facts["weights_sha256"] == expected["weights_sha256"]
     assert read_rows(crashed) == read_rows(whole)
+
+
+@pytest.mark.timeout(120)
+def test_one_of_several_processes_that_ends_the_training_ends_it_in_all(
+    tmp_path, make_job, train_in_processes, with_callbacks
+):
+    job = make_job(tmp_path / "work", num_processes=2, **with_callbacks("StopInOne"))
+    train_in_processes(job)
+    facts = read_manifest(job.result).header["facts"]
+    assert facts["num_steps"] == read_rows(job)[-1]["step"] == 4
 
 
 def test_relative_paths_are_those_of_the_folder_of_the_run(tmp_path, features, bert, with_callbacks, monkeypatch):
