@@ -56,8 +56,11 @@ class Classifier:
         """The examples that a row makes: its token ids, and its token types where the model has them."""
         row = self.tokenizer(*(column[number] for column in texts), truncation=False, verbose=False)
         ids, types = row["input_ids"], row.get("token_type_ids")
-        runs = [_find_text(self.tokenizer, row, texts, number, part) for part in range(len(texts))]
-        if self.model.config.is_encoder_decoder:
+        ends_once = self.model.config.is_encoder_decoder
+        runs = list[Run]()
+        if ends_once or len(ids) > self.served["max_length"]:  # only then, as it takes longer than the rest
+            runs = [_find_text(self.tokenizer, row, texts, number, part) for part in range(len(texts))]
+        if ends_once:
             ids, types, runs = _end_once(ids, types, runs, self.tokenizer.eos_token_id)
         if not ids:
             ids, types = [find_start(self.tokenizer)], None if types is None else [0]
