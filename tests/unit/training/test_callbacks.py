@@ -18,7 +18,7 @@ from tunesmith.training.train import derive_train, train
 
 SOURCE = """
 import json, os, pathlib
-from transformers import DefaultFlowCallback, EarlyStoppingCallback, TrainerCallback
+from transformers import EarlyStoppingCallback, ProgressCallback, TrainerCallback
 from transformers.integrations import TensorBoardCallback
 
 class Watch(TrainerCallback):
@@ -189,18 +189,18 @@ def test_one_of_several_processes_that_ends_the_training_ends_it_in_all(
 def test_relative_paths_are_those_of_the_folder_of_the_run(tmp_path, features, bert, with_callbacks, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "json.py").write_text("raise SystemExit('the users own module, which is not the library')")
-    config = TrainConfig(**with_callbacks("Write"), max_steps=3)
+    config = TrainConfig(**with_callbacks("Write"), max_steps=2)
     train(features, CLASSIFICATION, ModelConfig(base=str(bert)), config, FolderStore(tmp_path / "store"))
-    assert (tmp_path / "written.txt").read_text() == "3"
+    assert (tmp_path / "written.txt").read_text() == "2"
 
 
 def test_what_one_of_transformers_own_raises_is_told_too(tmp_path, make_job, train_here, with_callbacks, monkeypatch):
-    def fail(*_args, **_kwargs):
+    def fail(self, *_args, **_kwargs):
         raise AssertionError("nothing to log to")
 
-    monkeypatch.setattr("transformers.DefaultFlowCallback.on_train_begin", fail)
-    with pytest.raises(UserError, match="watching:DefaultFlowCallback raised AssertionError: nothing to log to"):
-        train_here(make_job(tmp_path / "work", **with_callbacks("Watch", "DefaultFlowCallback")))
+    monkeypatch.setattr("transformers.ProgressCallback.on_train_begin", fail)
+    with pytest.raises(UserError, match="watching:ProgressCallback raised AssertionError: nothing to log to"):
+        train_here(make_job(tmp_path / "work", **with_callbacks("Watch", "ProgressCallback")))
     with pytest.raises(UserError, match="watching:NoBoard raised RuntimeError: TensorBoardCallback requires"):
         train_here(make_job(tmp_path / "other", **with_callbacks("NoBoard")))
 

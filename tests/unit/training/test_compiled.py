@@ -80,5 +80,5 @@ def _counting_inductor(graphs):
 def test_without_a_compiler_it_is_refused_before_training(tmp_path, make_job, train_here, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
-    with pytest.raises(CallError, match=r"no C\+\+ compiler .*looked for g\+\+, clang\+\+.* train.compile to false"):
+    with pytest.raises(CallError, match=r"no compiler .*looked for g\+\+, clang\+\+.* train.compile to false"):
         train_here(make_job(tmp_path / "work", compile=True))
