@@ -83,9 +83,8 @@ class Bookkeeping(TrainerCallback):
         # Whatever other callbacks have asked for; they may only end the training.
         control.should_evaluate = control.should_log = control.should_epoch_stop = False
         self._agree_to_stop(control)
-        # At the last step of an epoch or of all, the checkpoint waits for the validation: it would not come later.
-        is_validated = self.schedule.ends_epoch(step) or control.should_training_stop
-        control.should_save = self._is_asked_to_save(step) and not is_validated
+        # At an epoch's last step the checkpoint waits for the validation: the Trainer would not validate it later.
+        control.should_save = self._is_asked_to_save(step) and not self.schedule.ends_epoch(step)
 
     def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Validate, and nothing else, whatever other callbacks have asked for."""
@@ -120,7 +119,7 @@ class Bookkeeping(TrainerCallback):
         self._agree_to_stop(control)
         written = self.job.work / TRAINER_FOLDER / f"checkpoint-{state.global_step}"
         if control.should_training_stop and not self.has_ended and not self.best.should_stop(self.job.train):
-            # Just now: it waits for the validation, too. Going on from here, nobody would end the training.
+            # A callback has just ended the training: going on from here, nobody would. It is saved once validated.
             wait_for_all()
             if find_rank() == 0:
                 shutil.rmtree(written)

@@ -56,6 +56,10 @@ class StopWhenValidated(TrainerCallback):
     def on_evaluate(self, args, state, control, **kwargs):
         control.should_training_stop = True
 
+class StopWhereSaved(TrainerCallback):
+    def on_step_end(self, args, state, control, **kwargs):
+        control.should_training_stop = state.global_step == 8
+
 class StopWhenSaved(TrainerCallback):
     def on_save(self, args, state, control, **kwargs):
         control.should_training_stop = state.global_step == 8
@@ -159,6 +163,7 @@ class KilledInValidation(Reporter):
     ("name", "reporter", "error", "step"),
     [
         ("StopWhenValidated", StoppedInValidation, Preempted, 15),
+        ("StopWhereSaved", KilledInValidation, Killed, 8),
         ("StopWhenSaved", KilledInValidation, Killed, 8),
     ],
 )
