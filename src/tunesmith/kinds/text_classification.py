@@ -15,6 +15,16 @@ from tunesmith.errors import DataError
 from tunesmith.kinds import calibration, class_metrics
 from tunesmith.kinds.checks import check_columns, check_no_nulls, check_not_empty, check_text, count_rows, row_number
 from tunesmith.kinds.class_metrics import Classified, compute_by_modules, softmax
+from tunesmith.kinds.class_predictions import (
+    as_lists,
+    average_windows,
+    build_columns,
+    find_best,
+    find_firsts,
+    name_labels,
+    read_logits,
+    replace_logits,
+)
 from tunesmith.kinds.encoder import Encoder
 from tunesmith.kinds.labels import as_text, check_members, find_ids, name_some
 from tunesmith.kinds.limit import Limit
@@ -173,14 +183,13 @@ def prediction_table(
     summary: Mapping[str, np.ndarray[Any, Any]], features: pa.Table, labels: Sequence[str]
 ) -> pa.Table:
     """Row by row: row_id, label, prediction, its probability, and the logits, the mean of those of its windows."""
-    firsts = _find_firsts(features)
-    logits = _average(summary["logits"], firsts)
+    firsts = find_firsts(features)
+    logits = average_windows(summary["logits"], firsts)
     return pa.table(
         {
             "row_id": features["row_id"].take(pa.array(firsts)),
-            "label": _names(features["labels"].to_numpy()[firsts], labels),
-            **_predictions(logits, labels),
-            "logits": _as_lists(logits),
+            "label": name_labels(features["labels"].to_numpy()[firsts], labels),
+            **build_columns(logits, labels),
         }
     )
 
@@ -189,8 +198,8 @@ def reorder_labels(predictions: pa.Table, own: Sequence[str], labels: Sequence[s
     """The table with each row's logits in another order of the labels."""
     if list(own) == list(labels):
         return predictions
-    logits = _read_logits(predictions, own)[:, [list(own).index(label) for label in labels]]
-    return predictions.set_column(predictions.column_names.index("logits"), "logits", _as_lists(logits))
+    logits = read_logits(predictions, own)[:, [list(own).index(label) for label in labels]]
+    return predictions.set_column(predictions.column_names.index("logits"), "logits", as_lists(logits))
 
 
 def measure(predictions: pa.Table, labels: Sequence[str]) -> Classified:
@@ -199,18 +208,18 @@ def measure(predictions: pa.Table, labels: Sequence[str]) -> Classified:
     return Classified(
         pc.index_in(predictions["label"], value_set=names).to_numpy(),
         pc.index_in(predictions["prediction"], value_set=names).to_numpy(),
-        softmax(_read_logits(predictions, labels)),
+        softmax(read_logits(predictions, labels)),
     )
 
 
 def fit_temperature(predictions: pa.Table, labels: Sequence[str]) -> float:
     """The temperature with the least log loss on some predictions."""
-    return calibration.fit_temperature(_read_logits(predictions, labels), measure(predictions, labels).labels)
+    return calibration.fit_temperature(read_logits(predictions, labels), measure(predictions, labels).labels)
 
 
 def scale(predictions: pa.Table, labels: Sequence[str], temperature: float) -> pa.Table:
     """The table with its logits divided by a temperature: other probabilities of the same labels."""
-    return _with_logits(predictions, _read_logits(predictions, labels) / np.float32(temperature), labels)
+    return replace_logits(predictions, read_logits(predictions, labels) / np.float32(temperature), labels)
 
 
 def classify(predictions: pa.Table, labels: Sequence[str]) -> Classified:
@@ -240,8 +249,7 @@ def baseline_predictions(train_features: pa.Table, predictions: pa.Table, labels
         {
             "row_id": predictions["row_id"],
             "label": predictions["label"],
-            **_predictions(logits, labels),
-            "logits": _as_lists(logits),
+            **build_columns(logits, labels),
         }
     )
 
@@ -288,7 +296,7 @@ def predict(
         with torch.inference_mode():
             logits[numbers] = loaded.model(**tensors).logits.float().cpu().numpy()
     firsts = np.flatnonzero(tokens.windows == 0)
-    found = pa.table(_predictions(_average(logits, firsts) / np.float32(loaded.temperature), labels))
+    found = pa.table(find_best(average_windows(logits, firsts) / np.float32(loaded.temperature), labels))
     places = pc.index_in(pa.array(np.arange(rows.num_rows)), value_set=pa.array(tokens.texts[firsts]))
     return found.take(places)
 
@@ -298,49 +306,7 @@ def _tokenize(table: pa.Table, encoder: Encoder, examples: TextClassification, l
     return fill_empty(tokenize(encoder, table[examples.text], pairs, limit), encoder.start_token_id)
 
 
-def _find_firsts(features: pa.Table) -> np.ndarray[Any, Any]:
-    """The number of the first example of each row."""
-    if WINDOW not in features.column_names:
-        return np.arange(features.num_rows)
-    return np.flatnonzero(features[WINDOW].to_numpy() == 0)
-
-
-def _average(logits: np.ndarray[Any, Any], firsts: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The mean over the examples of each row, shape (num_rows, num_labels)."""
-    if len(firsts) == len(logits):
-        return logits
-    numbers = np.diff([*firsts, len(logits)])
-    means: np.ndarray[Any, Any] = np.add.reduceat(logits.astype(np.float64), firsts, axis=0) / numbers[:, None]
-    return means.astype(np.float32)
-
-
 def _count_labels(train_features: pa.Table, labels: Sequence[str]) -> np.ndarray[Any, Any]:
     """How many rows have each label."""
-    ids = train_features["labels"].to_numpy()[_find_firsts(train_features)]
+    ids = train_features["labels"].to_numpy()[find_firsts(train_features)]
     return np.bincount(ids, minlength=len(labels))
-
-
-def _predictions(logits: np.ndarray[Any, Any], labels: Sequence[str]) -> dict[str, pa.Array]:
-    best = logits.argmax(axis=1)
-    probability = softmax(logits)[np.arange(len(best)), best]
-    return {"prediction": _names(best, labels), "probability": pa.array(probability, pa.float64())}
-
-
-def _read_logits(predictions: pa.Table, labels: Sequence[str]) -> np.ndarray[Any, Any]:
-    flat: np.ndarray[Any, Any] = pc.list_flatten(predictions["logits"]).to_numpy()
-    return flat.reshape(predictions.num_rows, len(labels))
-
-
-def _with_logits(predictions: pa.Table, logits: np.ndarray[Any, Any], labels: Sequence[str]) -> pa.Table:
-    columns = {**_predictions(logits, labels), "logits": _as_lists(logits)}
-    for name, values in columns.items():
-        predictions = predictions.set_column(predictions.column_names.index(name), name, values)
-    return predictions
-
-
-def _as_lists(logits: np.ndarray[Any, Any]) -> pa.Array:
-    return pa.array(list(logits.astype(np.float32)), pa.list_(pa.float32()))
-
-
-def _names(ids: np.ndarray[Any, Any], labels: Sequence[str]) -> pa.Array:
-    return pa.array([labels[number] for number in ids], pa.string())

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from tunesmith.errors import ModelError
 from tunesmith.kinds import token_metrics
 from tunesmith.kinds.checks import check_columns, check_not_empty, check_text, row_number
+from tunesmith.kinds.continuation import cut_prompt, find_room, generate
 from tunesmith.kinds.encoder import Encoder
 from tunesmith.kinds.limit import Limit
 from tunesmith.kinds.protocol import AllRows, Distinct, Encoded, ExamplesSection, LoadedModel, LoadMetric, Origins
@@ -22,7 +22,6 @@ from tunesmith.section import NOT_IN_KEY
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedTokenizerBase
 
 AUTO_CLASS = "AutoModelForCausalLM"
 PEFT_TASK_TYPE = "CAUSAL_LM"
@@ -242,52 +241,14 @@ def predict(
     check_columns(rows, input_columns(examples), row_number)
     check_text(rows, examples.text, row_number)
     prompts = tokenize(loaded.encoder, rows[examples.text], None, NO_LIMIT)
-    room = _find_room(loaded, examples)
+    room = find_room(loaded, examples.max_new_tokens)
     texts = [""] * rows.num_rows
     for numbers in cut_by_length(prompts, batch_size):
         ids = take_rows(prompts, numbers).tokens["input_ids"].split()
-        cut = [_cut_prompt(prompt, loaded.encoder, room) for prompt in ids]
-        for number, text in zip(numbers, _generate(loaded, cut, examples), strict=True):
+        cut = [cut_prompt(prompt, loaded.encoder, room) for prompt in ids]
+        for number, text in zip(numbers, generate(loaded, cut, examples.max_new_tokens), strict=True):
             texts[number] = text
     return pa.table({"prediction": pa.array(texts, pa.string())})
-
-
-def _generate(loaded: LoadedModel, prompts: Sequence[np.ndarray[Any, Any]], examples: TextGeneration) -> list[str]:
-    import torch
-    from transformers import GenerationConfig
-
-    model, tokenizer, device = loaded.model, loaded.tokenizer, loaded.device
-    longest = max(len(prompt) for prompt in prompts)
-    mask = np.array([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-    ids = np.full(mask.shape, model.config.pad_token_id, np.int64)
-    ids[mask == 1] = np.concatenate(prompts)
-    config = GenerationConfig(  # type: ignore[no-untyped-call]  # its __init__ has no types
-        do_sample=False,
-        num_beams=1,
-        max_new_tokens=examples.max_new_tokens,
-        pad_token_id=model.config.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=_find_ends(loaded),
-    )
-    tensors = {"input_ids": torch.from_numpy(ids).to(device), "attention_mask": torch.from_numpy(mask).to(device)}
-    with torch.inference_mode():
-        generated = model.generate(**tensors, generation_config=config)[:, longest:].cpu().numpy()
-    return [_decode_new(tokenizer, prompt, new) for prompt, new in zip(prompts, generated, strict=True)]
-
-
-def _decode_new(tokenizer: PreTrainedTokenizerBase, prompt: np.ndarray[Any, Any], new: np.ndarray[Any, Any]) -> str:
-    # Decoded with the prompt before it, because many tokenizers drop the space in front of a first word.
-    before = str(tokenizer.decode(prompt, skip_special_tokens=True))
-    both = str(tokenizer.decode(np.concatenate([prompt, new]), skip_special_tokens=True))
-    return (
-        both.removeprefix(before) if both.startswith(before) else str(tokenizer.decode(new, skip_special_tokens=True))
-    )
-
-
-def _find_ends(loaded: LoadedModel) -> int | list[int] | None:
-    """The tokens that end a text: the model's own, else the tokenizer's."""
-    ends: int | list[int] | None = loaded.model.generation_config.eos_token_id
-    return ends if ends is not None else loaded.encoder.eos_token_id
 
 
 def _end_each(rows: TokenRows, eos_token_id: int | None) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -312,25 +273,3 @@ def _name_blocks(row_ids: pa.ChunkedArray, starts: np.ndarray[Any, Any], ends: n
     offsets = starts - np.concatenate([[0], ends])[owners]
     names = row_ids.take(pa.array(owners)).to_pylist()
     return pa.array([f"{name}+{offset}" for name, offset in zip(names, offsets, strict=True)], pa.string())
-
-
-def _cut_prompt(ids: np.ndarray[Any, Any], encoder: Encoder, room: int | None) -> np.ndarray[Any, Any]:
-    """The end of a prompt that leaves room for what is generated; never empty, and never closed by an end token."""
-    if len(ids) and encoder.eos_token_id is not None and ids[-1] == encoder.eos_token_id:
-        ids = ids[:-1]
-    if not len(ids):
-        return np.array([encoder.start_token_id], np.int32)
-    return ids if room is None else ids[-room:]
-
-
-def _find_room(loaded: LoadedModel, examples: TextGeneration) -> int | None:
-    """Tokens that a prompt may have; None where the model has no limit."""
-    limit = getattr(loaded.model.config, "max_position_embeddings", None)
-    if limit is None:
-        return None
-    if examples.max_new_tokens >= limit:
-        raise ModelError(
-            f"examples.max_new_tokens is {examples.max_new_tokens}, but the model takes {limit} tokens, prompt "
-            f"included. Set it to {limit - 1} or less."
-        )
-    return int(limit) - examples.max_new_tokens
