@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
+from typing import TypeGuard
 
 from tunesmith.evaluation.limits import CALIBRATION
 from tunesmith.kinds.protocol import Kind
@@ -47,6 +49,9 @@ def find_judging_conflicts(recipe: object, module: Kind) -> Iterable[Conflict]:
     if gate.get("max_calibration_error") is not None and CALIBRATION not in metrics:
         yield ("gate", "max_calibration_error"), f"has no effect on {kind}, which predicts no classes; remove it"
     yield from _find_without_slices(evaluate, gate)
+    judged_by = module.PRIMARY_METRIC if primary_metric is None else primary_metric
+    if judged_by in metrics:
+        yield from _find_out_of_range(gate, judged_by, *module.METRIC_RANGES[judged_by])
 
 
 def _find_own_names(evaluate: Mapping[str, object]) -> set[str]:
@@ -59,3 +64,25 @@ def _find_without_slices(evaluate: Mapping[str, object], gate: Mapping[str, obje
     for name in ("max_slice_loss", "slice_floors"):
         if gate.get(name) is not None and not evaluate.get("slices"):
             yield ("gate", name), "has no effect without evaluate.slices; name the slices there, or remove it"
+
+
+def _find_out_of_range(gate: Mapping[str, object], metric: str, low: float, high: float) -> Iterable[Conflict]:
+    """Demands that a metric with these values keeps always, or never."""
+    for name in ("min_gain", "non_inferiority_margin", "max_slice_loss"):
+        difference = gate.get(name)
+        if _is_number(difference) and difference >= high - low:
+            yield ("gate", name), _describe_range(difference, metric, low, high)
+    floors = gate.get("slice_floors")
+    for name, floor in floors.items() if isinstance(floors, Mapping) else ():
+        if _is_number(floor) and not low <= floor <= high:
+            yield ("gate", "slice_floors", name), _describe_range(floor, metric, low, high)
+
+
+def _describe_range(value: float, metric: str, low: float, high: float) -> str:
+    percent = f"; {value:g} % is {value / 100:g}" if high == 1 <= value <= 100 else ""
+    return f"{value:g} decides nothing: {metric} lies between {low:g} and {high:g}{percent}"
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    is_finite = isinstance(value, (int, float)) and abs(value) <= sys.float_info.max
+    return is_finite and not isinstance(value, bool)

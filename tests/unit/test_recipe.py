@@ -374,6 +374,36 @@ def test_a_metric_of_another_kind_is_refused(mistakes):
     assert found.startswith("10: evaluate.primary_metric: perplexity is no metric of text-classification; there are ")
 
 
+@pytest.mark.parametrize(
+    ("gate", "place", "told"),
+    [
+        ("{slice_floors: {shouted: 80}}", "slice_floors.shouted", "80 decides nothing: accuracy lies between 0 and 1; "
+         "80 % is 0.8"),
+        ("{slice_floors: {shouted: -0.1}}", "slice_floors.shouted",
+         "-0.1 decides nothing: accuracy lies between 0 and 1"),
+        ("{non_inferiority_margin: 2}", "non_inferiority_margin", "2 decides nothing: accuracy lies between 0 and 1; "
+         "2 % is 0.02"),
+        ("{max_slice_loss: 5.0}", "max_slice_loss", "5 decides nothing: accuracy lies between 0 and 1; 5 % is 0.05"),
+        ("{min_gain: 1}", "min_gain", "1 decides nothing: accuracy lies between 0 and 1; 1 % is 0.01"),
+        ("{slice_floors: {shouted: .nan}}", "slice_floors.shouted", ".nan is not a number that can"),
+        ("{slice_floors: {shouted: .inf}}", "slice_floors.shouted", ".inf is not a number that can"),
+        ("{non_inferiority_margin: .nan}", "non_inferiority_margin", ".nan is not a number that can"),
+    ],
+)  # fmt: skip
+def test_a_limit_that_the_metric_keeps_always_or_never_is_refused(mistakes, gate, place, told):
+    (found,) = mistakes(GOOD + "evaluate: {slices: [{by: label}]}\ngate: " + gate + "\n")
+    assert found.startswith(f"11: gate.{place}: {told}")
+
+
+def test_what_is_out_of_reach_depends_on_the_metric(write, mistakes):
+    limits = "{min_gain: 1.5, slice_floors: {shouted: %s}, max_slice_loss: 1.5}\n"
+    text = GOOD + "evaluate: {primary_metric: %s, slices: [{by: label}]}\ngate: " + limits
+    assert Recipe.load(write(text % ("log_loss", 80)), environ={}).gate.min_gain == 1.5
+    assert Recipe.load(write(text % ("brier_score", 1.5)), environ={}).gate.min_gain == 1.5
+    assert Recipe.load(write(text % ("matthews_correlation", -0.5)), environ={}).gate.min_gain == 1.5
+    assert len(mistakes(text % ("roc_auc", 80))) == 3
+
+
 def test_a_recipe_made_in_python_is_checked_for_conflicts_too(write):
     recipe = Recipe.load(write(GOOD), environ={})
     document = json.loads(recipe.model_dump_json()) | {"evaluate": {"primary_metric": "perplexity"}}

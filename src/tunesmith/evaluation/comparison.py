@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from tunesmith.errors import TunesmithError, UserError
 from tunesmith.evaluation.intervals import (
     CONFIDENCE,
     MAX_WEIGHTS,
@@ -78,6 +79,10 @@ def compare(
         greater_is_better: Whether more of it is better.
         min_gain: The gain that is not enough; below zero, the loss that would be too much.
         alpha: The p-value below which something counts as shown; for `num_needed` alone.
+
+    Raises:
+        UserError: No two shares of examples differ by as much as `min_gain`.
+        TunesmithError: The test gives no p-value.
     """
     sign = 1.0 if greater_is_better else -1.0
 
@@ -99,14 +104,25 @@ def compare(
         gain=gain,
         interval=Interval(low=_round(interval.low), high=_round(interval.high)),
         min_gain=min_gain,
-        p_value=_round(p_value),
-        p_worse=_round(p_worse),
+        p_value=_round(ensure_finite(p_value, metric)),
+        p_worse=_round(ensure_finite(p_worse, metric)),
         method=method,
         num_examples=candidate.num_examples,
         num_only_candidate=None if pairs is None else pairs[0],
         num_only_other=None if pairs is None else pairs[1],
         num_needed=_find_num_needed(bootstrap, metric, gain - min_gain, alpha),
     )
+
+
+def ensure_finite(p_value: float, metric: str) -> float:
+    """A p-value, which has to be a number: what is no number is less than no limit, and would pass everywhere.
+
+    Raises:
+        TunesmithError: It is not finite.
+    """
+    if not math.isfinite(p_value):
+        raise TunesmithError(f"the test of {metric} gave {p_value} for a p-value; nothing is decided.")
+    return p_value
 
 
 def compute_mcnemar(num_more: int, num_fewer: int) -> float:
@@ -128,11 +144,16 @@ def compute_tango(num_more: int, num_fewer: int, num_examples: int, min_gain: fl
         num_examples: All examples.
         min_gain: In (-1, 1).
 
+    Raises:
+        UserError: It is not.
+
     Source: Tango 1998, Equivalence test and confidence interval for the difference in proportions for the
     paired-sample design.
     """
     from scipy.stats import norm
 
+    if not -1 < min_gain < 1:
+        raise UserError(f"no two shares differ by {abs(min_gain):g}: what the gate demands has to be below 1.")
     size, difference = float(num_examples), num_more - num_fewer - num_examples * min_gain
     # The likeliest share of examples that the second model alone has right, were the difference `min_gain`.
     linear = -num_more - num_fewer + (2 * size - num_more + num_fewer) * min_gain

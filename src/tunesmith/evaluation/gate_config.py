@@ -28,7 +28,7 @@ class GateConfig(Section):
     """Whether it must beat the baseline that anyone can reach, when there is no champion yet to beat."""
     max_slice_loss: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     """The loss on a slice of `evaluate.slices` that is too much, whatever is gained elsewhere."""
-    slice_floors: Annotated[dict[str, float], Field(min_length=1)] | None = None
+    slice_floors: Annotated[dict[str, Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=1)] | None = None
     """By the name of a slice, the value of the primary metric that the candidate must reach there."""
 
     max_calibration_error: Annotated[float, Field(gt=0, le=1)] | None = None

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
-from tunesmith.evaluation.comparison import DIGITS, compare
+from tunesmith.evaluation.comparison import DIGITS, compare, ensure_finite
 from tunesmith.evaluation.intervals import Bootstrap, compute_values
 from tunesmith.kinds.draws import Draws, Measured
 
@@ -66,6 +66,9 @@ def guard_slices(
     Returns:
         A finding for each demand, the likeliest to be broken first.
 
+    Raises:
+        TunesmithError: A test gives no p-value, or a loss of so much there cannot be.
+
     Source: Holm 1979, A simple sequentially rejective multiple test procedure.
     """
     findings = []
@@ -85,7 +88,7 @@ def guard_slices(
             demand = f"a loss of at most {rule.max_loss:g}"
             findings.append(found.model_copy(update={"demand": demand, "p_value": p_value}))
         if name in rule.floors:
-            p_value = _test_floor(ours, rule.floors[name], rule) if can_test else None
+            p_value = ensure_finite(_test_floor(ours, rule.floors[name], rule), rule.metric) if can_test else None
             demand = f"{rule.metric} of at {'least' if rule.greater_is_better else 'most'} {rule.floors[name]:g}"
             findings.append(found.model_copy(update={"demand": demand, "p_value": p_value}))
     return _correct(findings, rule.alpha)

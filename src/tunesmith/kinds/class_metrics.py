@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -28,6 +29,13 @@ RANKED = {"roc_auc": True, "average_precision": True}
 PROPER = {"log_loss": False, "brier_score": False, "expected_calibration_error": False}
 METRICS = {"accuracy": True, **COUNTED, **RANKED, **PROPER}
 """Name of a metric -> whether greater is better."""
+RANGES = {
+    **dict.fromkeys(METRICS, (0.0, 1.0)),
+    "matthews_correlation": (-1.0, 1.0),
+    "log_loss": (0.0, math.inf),
+    "brier_score": (0.0, 2.0),
+}
+"""Name of a metric -> the least and the greatest value that it can have."""
 MODULES = tuple(dict.fromkeys(name.rpartition("_")[0] if name.endswith(AVERAGES) else name for name in METRICS))
 """The `evaluate` modules that they are of."""
 

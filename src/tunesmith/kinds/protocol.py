@@ -108,6 +108,8 @@ class Kind(Protocol):
     """What a candidate is judged by unless the recipe says otherwise."""
     METRICS: Mapping[str, bool]
     """Name of a metric -> whether greater is better."""
+    METRIC_RANGES: Mapping[str, tuple[float, float]]
+    """Name of a metric -> the least and the greatest value that it can have."""
     METRIC_MODULES: tuple[str, ...]
     """The `evaluate` modules that compute them."""
     HEADLINE_METRICS: tuple[str, ...]

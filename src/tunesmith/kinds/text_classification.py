@@ -47,7 +47,8 @@ if TYPE_CHECKING:
 AUTO_CLASS = "AutoModelForSequenceClassification"
 PEFT_TASK_TYPE = "SEQ_CLS"
 PRIMARY_METRIC = "accuracy"
-METRICS, METRIC_MODULES = class_metrics.METRICS, class_metrics.MODULES
+METRICS, METRIC_RANGES = class_metrics.METRICS, class_metrics.RANGES
+METRIC_MODULES = class_metrics.MODULES
 HEADLINE_METRICS = ("accuracy", "f1_macro", "matthews_correlation", "roc_auc", "log_loss", "expected_calibration_error")
 CUTS_TEXTS = True
 HAS_TEMPERATURE = True

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 AUTO_CLASS = "AutoModelForCausalLM"
 PEFT_TASK_TYPE = "CAUSAL_LM"
 PRIMARY_METRIC = "perplexity"
-METRICS = token_metrics.METRICS
+METRICS, METRIC_RANGES = token_metrics.METRICS, token_metrics.RANGES
 METRIC_MODULES = tuple(METRICS)
 HEADLINE_METRICS = ("perplexity", "token_accuracy")
 CUTS_TEXTS = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -13,6 +14,8 @@ from tunesmith.kinds.draws import Array, Draws, Measured, compute_means
 
 METRICS = {"perplexity": False, "token_accuracy": True, "sequence_accuracy": True}
 """Name of a metric -> whether greater is better."""
+RANGES = {"perplexity": (1.0, math.inf), "token_accuracy": (0.0, 1.0), "sequence_accuracy": (0.0, 1.0)}
+"""Name of a metric -> the least and the greatest value that it can have."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from judged_candidate import CLASSIFICATION, make_candidate
 from made_predictions import EXAMPLES, LABELS, make_predictions
-from tunesmith.errors import DataError
+from tunesmith.errors import DataError, TunesmithError, UserError
 from tunesmith.evaluation.case import Baseline, Case, Champion, Contender
 from tunesmith.evaluation.evaluate import EvaluateConfig, evaluate
 from tunesmith.evaluation.gate import make_decision
@@ -169,3 +169,10 @@ def test_many_slices_are_many_chances_and_each_counts_less():
     many = judge(GateConfig(slice_floors={"first": 0.5, "rest": 0.1}, max_slice_loss=0.9), spoiled=58)
     p_values = [next(f.p_value for f in found.slices if "0.5" in f.demand) for found in (one, many)]
     assert p_values[1] == pytest.approx(4 * p_values[0])  # two floors, and two losses that can be tested
+
+
+def test_a_demand_that_cannot_be_tested_is_an_error_and_no_pass():
+    with pytest.raises(TunesmithError, match="accuracy gave nan for a p-value; nothing is decided"):
+        judge(GateConfig(slice_floors={"first": 80}))
+    with pytest.raises(UserError, match="no two shares differ by 5"):
+        judge(GateConfig(max_slice_loss=5))

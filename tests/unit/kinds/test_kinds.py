@@ -55,6 +55,11 @@ def test_the_primary_metric_of_a_kind_is_one_of_its_metrics(kind: Kind) -> None:
     assert kind.PRIMARY_METRIC in kind.METRICS
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_metric_of_a_kind_has_a_range(kind: Kind) -> None:
+    assert [*kind.METRIC_RANGES] == [*kind.METRICS]
+
+
 def test_a_stage_is_made_of_the_kind_that_it_names_and_of_no_other() -> None:
     code = code_identity(["tunesmith.features.encode", "tunesmith.kinds.text_classification"])
     assert "tunesmith.kinds.text_classification" in code
