@@ -18,7 +18,7 @@ model: {{base: ./model{lora}}}
 tokenize: {{max_length: 24}}
 train: {{engine: {engine}, num_epochs: {num_epochs}, per_device_train_batch_size: 8, learning_rate: 0.003,
         logging_steps: 2, save_steps: 5, precision: fp32}}
-gate: {{require_baseline: false}}
+gate: {{require_baseline: false, min_examples: 5}}
 """
 
 GENERATION = """\

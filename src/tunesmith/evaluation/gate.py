@@ -75,7 +75,7 @@ def make_decision(case: Case, candidate: pa.Table, other: pa.Table | None, slice
         case = _with_obstacle(case, "it makes other examples of the test rows than the candidate does")
     if other is None or case.opponent is None:
         findings = _guard(case, candidate, None, slices)
-        return _decide(case, _judge_alone(case), None, findings, find_exceeded(case, ours))
+        return _decide(case, _judge_alone(case, ours.num_examples), None, findings, find_exceeded(case, ours))
     comparison = compare(
         ours,
         kind.measure(other, case.labels),
@@ -150,14 +150,16 @@ def _describe_broken(finding: SliceFinding, metric: str) -> str:
     )
 
 
-def _judge_alone(case: Case) -> tuple[Verdict, str]:
+def _judge_alone(case: Case, num_examples: int) -> tuple[Verdict, str]:
     value = f"{case.primary_metric} is {case.candidate.value:.4f}"
     if case.champion is not None and case.champion.key == case.candidate.key:
         return "HOLD", f"The candidate is the champion already (version {case.champion.version})."
     if case.candidate.promoted_by is not None:
         return "HOLD", _describe_former(case)
     if case.champion is None:
-        return "PROMOTE", f"There is no champion yet; the candidate's {value}."
+        alone = f"There is no champion yet; the candidate's {value}."
+        too_few = _describe_too_few(case.gate, num_examples)
+        return ("PROMOTE", alone) if too_few is None else ("NEED-DATA", f"{alone} {too_few}")
     return "HOLD", (
         f"The candidate's {value}; the champion (version {case.champion.version}) cannot be compared with it: "
         f"{case.champion.obstacle}. To make the candidate the champion all the same, promote it by hand."
@@ -175,11 +177,9 @@ def _describe_former(case: Case) -> str:
 
 def _judge_against(case: Case, found: Comparison) -> tuple[Verdict, str]:
     gate, numbers = case.gate, _describe(case, found)
-    if found.num_examples < gate.min_examples:
-        return "NEED-DATA", (
-            f"{numbers}. {found.num_examples} test examples show nothing; gate.min_examples asks for "
-            f"{gate.min_examples}."
-        )
+    too_few = _describe_too_few(gate, found.num_examples)
+    if too_few is not None:
+        return "NEED-DATA", f"{numbers}. {too_few}"
     if found.p_value <= gate.alpha:
         return "PROMOTE", f"{numbers}: {_name_claim(gate)} ({write_p_value(found.p_value)} by {found.method})."
     if found.p_worse <= gate.alpha:
@@ -191,6 +191,12 @@ def _judge_against(case: Case, found: Comparison) -> tuple[Verdict, str]:
         f"{unproved}. With {found.num_needed:,} test examples instead of {found.num_examples:,}, such a gain would be "
         f"shown with a chance of {POWER:.0%}."
     )
+
+
+def _describe_too_few(gate: GateConfig, num_examples: int) -> str | None:
+    if num_examples >= gate.min_examples:
+        return None
+    return f"{num_examples} test examples show nothing; gate.min_examples asks for {gate.min_examples}."
 
 
 def _describe(case: Case, found: Comparison) -> str:

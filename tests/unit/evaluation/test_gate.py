@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from made_predictions import EXAMPLES, LABELS, make_predictions, no_slices
+from tunesmith.errors import UserError
 from tunesmith.evaluation.case import Baseline, Case, Champion, Contender
 from tunesmith.evaluation.gate import Decision, make_decision
 from tunesmith.evaluation.gate_config import GateConfig
@@ -74,6 +75,24 @@ def test_a_few_examples_show_nothing_whatever_they_say(num_rows):
     assert decision.verdict == "NEED-DATA"
     assert f"{num_rows} test examples show nothing; gate.min_examples asks for 30" in decision.reasons[0]
     assert judge(1.0, 0.0, num_rows=num_rows, gate=GateConfig(min_examples=1)).verdict == "PROMOTE"
+
+
+def test_a_few_examples_show_nothing_either_where_no_baseline_has_to_be_beaten():
+    alone = {"champion": None, "gate": GateConfig(require_baseline=False)}
+    few = judge(1.0, None, num_rows=3, **alone)
+    assert few.verdict == "NEED-DATA"
+    assert few.reasons[0] == (
+        "There is no champion yet; the candidate's accuracy is 1.0000. 3 test examples show nothing; "
+        "gate.min_examples asks for 30."
+    )
+    assert judge(1.0, None, num_rows=30, **alone).verdict == "PROMOTE"
+    settled = Contender(key="candidate", version=1, promoted_by="decision")
+    assert judge(1.0, None, num_rows=3, candidate=settled, **alone).verdict == "HOLD"
+
+
+def test_a_loss_as_large_as_there_can_be_is_no_margin():
+    with pytest.raises(UserError, match="no two shares differ by 2"):
+        judge(0.05, 0.95, gate=GateConfig(non_inferiority_margin=2))
 
 
 def test_the_examples_that_are_asked_for_would_show_the_gain():
