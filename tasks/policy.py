@@ -12,7 +12,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
 from prefect.tasks import Task
 
-from tunesmith.errors import TunesmithError, UserError
+from tunesmith.errors import FullDiskError, TunesmithError, UserError
 from tunesmith.store.config import open_store
 from tunesmith.store.derivation import Derivation
 
@@ -49,4 +49,4 @@ class ByContent(CachePolicy):
 def is_transient(_task: Task[Any, Any], _task_run: TaskRun, state: State[Any]) -> bool:
     """Whether a retry can help: not where the user has to change something, and not after an interruption."""
     error = state.data if isinstance(state.data, BaseException) else state.result(raise_on_failure=False)
-    return isinstance(error, (OSError, TunesmithError)) and not isinstance(error, UserError)
+    return isinstance(error, (OSError, TunesmithError)) and not isinstance(error, (UserError, FullDiskError))

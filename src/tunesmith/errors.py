@@ -7,6 +7,7 @@ TunesmithError            4  a stage failed
 |   |-- StoreError           a store that cannot be used as it is configured
 |   |-- ModelError           a base model, an adapter or a registered model that cannot be used
 |   `-- CallError            an argument of a command that cannot be used
+|-- FullDiskError         4  there is no room for what a stage makes
 |-- TrainingError         4  the training process ended without a result
 |   `-- OutOfMemoryError     more tokens at once than a device has room for, and the step cannot begin again
 `-- Preempted             3  training stopped at a checkpoint and can be continued
@@ -94,6 +95,10 @@ class ModelError(UserError):
 
 class CallError(UserError):
     """An argument of a command that cannot be used."""
+
+
+class FullDiskError(TunesmithError):
+    """There is no room for what a stage makes; trying again makes none."""
 
 
 class TrainingError(TunesmithError):

@@ -94,6 +94,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             output.note("interrupted")
             return INTERRUPTED
         except Exception as error:  # the edge: whatever happens, people see a line and not a traceback
+            from tunesmith.store.disk import put_in_words
+
             output.is_json = output.is_json or "--json" in arguments
-            return output.fail(error, Home.locate(os.environ, Path.cwd()).log_folder)
+            home = Home.locate(os.environ, Path.cwd())
+            return output.fail(put_in_words(error, home.folder), home.log_folder)
     return result if isinstance(result, int) else 0

@@ -18,6 +18,7 @@ from tunesmith.data.s3_files import find_s3_files, find_streamed_s3_files
 from tunesmith.data.sources import DataConfig, FilesSource, HubSource, Source
 from tunesmith.data.sql import run_query
 from tunesmith.errors import DataError
+from tunesmith.store.disk import told_in_words
 from tunesmith.store.folder import FolderStore
 from tunesmith.store.keys import compute_key
 from tunesmith.store.ref import Ref
@@ -43,6 +44,7 @@ def fetch(data: DataConfig, store: FolderStore, environ: Mapping[str, str] | Non
 
     Raises:
         DataError: A source cannot be used.
+        FullDiskError: There is no room for what comes from elsewhere.
         TunesmithError: A server cannot be reached.
     """
     start, folder = time.perf_counter(), store.root / FETCHED
@@ -51,7 +53,8 @@ def fetch(data: DataConfig, store: FolderStore, environ: Mapping[str, str] | Non
     found: list[SourceFile] = []
     assumed: list[str] = []
     for index, source in enumerate(data.sources):
-        stamped = [replace(_stamp(file), source=index) for file in _find_files(source, folder, environ, room_bytes)]
+        with told_in_words(store.root):
+            stamped = [replace(_stamp(file), source=index) for file in _find_files(source, folder, environ, room_bytes)]
         check_one_format(stamped)
         assumed += [_with_name(text, source) for text in describe_assumptions(source, stamped)]
         found += stamped

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.store.chunks import ChunkCache
 from tunesmith.store.derivation import Derivation, Ingredients, describe_difference
+from tunesmith.store.disk import told_in_words
 from tunesmith.store.ref import Facts, Ref
 from tunesmith.store.sealed import find_damage, publish, read_manifest, seal, write_json_atomically
 
@@ -111,15 +112,18 @@ class FolderStore:
         A damaged artifact is set aside first.
 
         Raises:
+            FullDiskError: There is no room for it.
+            StoreError: The store cannot be written.
             TunesmithError: What the derivation's `build` raises.
         """
         start = time.perf_counter()
         found, reason = self._look_up(derivation)
         if found is not None:
             return found.model_copy(update={"seconds": time.perf_counter() - start})
-        self._set_aside(derivation, reason)
-        log.info("%s: computing, %s", derivation.kind, reason)
-        ref = self._compute(derivation)
+        with told_in_words(self.root):
+            self._set_aside(derivation, reason)
+            log.info("%s: computing, %s", derivation.kind, reason)
+            ref = self._compute(derivation)
         return ref.model_copy(update={"reason": reason, "seconds": time.perf_counter() - start})
 
     def list_requests(self, kind: str) -> list[Request]:

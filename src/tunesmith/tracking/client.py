@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunesmith.errors import TunesmithError
+from tunesmith.store.disk import told_in_words
 from tunesmith.store.keys import compute_key
 from tunesmith.tracking.config import SQLITE, TrackingConfig
 
@@ -34,6 +35,7 @@ def mlflow_client(tracking: TrackingConfig) -> Iterator[MlflowClient]:
     """A client for the store of `tracking`; what MLflow raises inside becomes a `TunesmithError`.
 
     Raises:
+        FullDiskError: There is no room for what is written to it.
         TunesmithError: The store cannot be reached, or refuses what is asked of it.
     """
     _check_reachable(tracking)
@@ -44,7 +46,8 @@ def mlflow_client(tracking: TrackingConfig) -> Iterator[MlflowClient]:
 
     _quiet_loggers()
     try:
-        yield _open(tracking)
+        with told_in_words(_find_folder(tracking)):
+            yield _open(tracking)
     except (MlflowException, RequestException, SQLAlchemyError) as error:
         raise TunesmithError(f"MLflow at {tracking.public_uri()}: {_first_line(error)}") from error
 
@@ -64,9 +67,15 @@ def _find_lock(tracking: TrackingConfig) -> Path:
     database = tracking.database()
     if database is None:
         name = compute_key({"tracking": tracking.public_uri(), "user": os.getuid()})
-        return Path(tempfile.gettempdir()) / f"tunesmith-{name}.lock"
+        return _find_folder(tracking) / f"tunesmith-{name}.lock"
     database.parent.mkdir(parents=True, exist_ok=True)
     return database.with_name(f"{database.name}.lock")
+
+
+def _find_folder(tracking: TrackingConfig) -> Path:
+    """Where this machine writes for MLflow: beside its database, or only what is on its way to a server."""
+    database = tracking.database()
+    return Path(tempfile.gettempdir()) if database is None else database.parent
 
 
 def settle(write: Callable[[], object]) -> None:

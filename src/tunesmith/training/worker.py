@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from tunesmith.errors import OutOfMemoryError, Preempted, TunesmithError
+from tunesmith.store.disk import is_full
 from tunesmith.store.sealed import write_json_atomically
 from tunesmith.training import disk
 from tunesmith.training.job import Job
@@ -38,7 +39,7 @@ def main(job_path: Path, rank: int) -> int:
     try:
         return _train_and_tell(job, rank, reporter)
     except Exception as error:
-        if not disk.is_full(error, job.work):
+        if not is_full(error, job.work):
             raise
         os._exit(disk.EXIT_CODE)  # what is left to print has no place either, and would change the exit code
 

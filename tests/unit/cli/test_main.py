@@ -1,13 +1,17 @@
 import json
 import logging
+import os
+import re
 import resource
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import click
 import pytest
 
+from projects import make_classification
 from tunesmith.cli import main as main_module
 from tunesmith.cli.lazy_group import LazyGroup
 from tunesmith.cli.main import COMMANDS, main
@@ -94,6 +98,33 @@ def test_an_unexpected_error_is_reported_even_where_the_home_cannot_be_written(r
     code, _, err = run(fail_with(ZeroDivisionError()))
     assert code == 4
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("home", ["/proc/nowhere", "{folder}/file"])
+def test_a_home_that_cannot_be_written_is_a_mistake_of_the_call(home, tmp_path):
+    (tmp_path / "file").write_text("a file is in the way")
+    home = home.format(folder=tmp_path)
+    recipe = make_classification(tmp_path / "project")
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "tunesmith", "run", str(recipe)],
+        env={**environ, "TUNESMITH_HOME": home, "TMPDIR": str(tmp_path)}, capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {home} cannot be written (")
+    assert "TUNESMITH_HOME" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.glob("error-*"))
+
+
+def test_a_full_disk_is_no_unexpected_error(run, tmp_path):
+    def body(output):
+        Path("/dev/full").write_bytes(b"x")
+
+    code, _, error = run(body)
+    assert code == 4
+    assert re.fullmatch(r"error: .*/home: the disk is full; [\d,.]+ MB are free\. Make room .*\n", error)
+    assert not (tmp_path / "home").exists()
 
 
 def test_ctrl_c_ends_with_130(run):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import resource
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tunesmith.errors import TunesmithError
+from full_disk import limit_files
+from tunesmith.errors import FullDiskError, TunesmithError
 from tunesmith.tracking.client import mlflow_client, settle
 from tunesmith.tracking.config import TrackingConfig
 
@@ -31,6 +33,22 @@ def test_what_mlflow_refuses_is_an_error_of_ours_with_the_store_and_the_reason(t
         mlflow_client(tracking) as client,
     ):
         client.get_run("none")
+
+
+def test_an_artifact_that_finds_no_room_is_an_error_of_ours_with_the_place_and_what_to_do(tracking, tmp_path):
+    weights = tmp_path / "weights"
+    weights.write_bytes(bytes(8_000_000))
+    with mlflow_client(tracking) as client:
+        run_id = client.create_run(client.create_experiment("large", str(tmp_path / "artifacts"))).info.run_id
+    try:
+        limit_files(4_000_000)
+        with (
+            pytest.raises(FullDiskError, match=rf"^{tracking.database().parent}: the disk is full; .* Make room"),
+            mlflow_client(tracking) as client,
+        ):
+            client.log_artifact(run_id, str(weights))
+    finally:
+        limit_files(resource.RLIM_INFINITY)
 
 
 def test_a_store_that_cannot_be_opened_is_an_error_of_ours(tmp_path):

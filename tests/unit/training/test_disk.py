@@ -15,7 +15,8 @@ import pytest
 
 import full_disk
 from killable_training import SOURCE, Trainings, assert_same
-from tunesmith.errors import TrainingError
+from tunesmith.errors import FullDiskError
+from tunesmith.store.disk import is_full
 from tunesmith.training import disk
 from tunesmith.training.trained import weights_sha256
 
@@ -97,12 +98,12 @@ def test_a_write_to_a_full_device_is_known_as_such_and_nothing_else_is(tmp_path)
     with pytest.raises(OSError) as caught:  # noqa: PT011  # the number is what matters
         write_to_full_device()
     assert caught.value.errno == errno.ENOSPC
-    assert disk.is_full(caught.value, tmp_path)
+    assert is_full(caught.value, tmp_path)
     wrapped = ValueError("a library's own")
     wrapped.__cause__ = caught.value
-    assert disk.is_full(wrapped, tmp_path)
-    assert not disk.is_full(FileNotFoundError(errno.ENOENT, "no such file"), tmp_path)
-    assert not disk.is_full(RuntimeError("torch is not happy"), tmp_path)
+    assert is_full(wrapped, tmp_path)
+    assert not is_full(FileNotFoundError(errno.ENOENT, "no such file"), tmp_path)
+    assert not is_full(RuntimeError("torch is not happy"), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -111,7 +112,7 @@ def test_what_the_parent_cannot_write_is_told_in_the_same_words(tmp_path):
         with disk.told_in_words(tmp_path):
             write_to_full_device()
 
-    with pytest.raises(TrainingError, match="the disk is full"):
+    with pytest.raises(FullDiskError, match="the disk is full"):
         write()
     with pytest.raises(FileNotFoundError), disk.told_in_words(tmp_path):
         (tmp_path / "none").read_text()
