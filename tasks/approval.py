@@ -76,7 +76,7 @@ def wait_for_approval(version: Ref, decision: Ref, gate: GateConfig, tracking: T
             _make_form(version, decision),
             timeout=int(approval.until_unix - time.time()) + GRACE_SECONDS,
             poll_interval=POLL_SECONDS,
-            key=f"approval-{flow_run.get_run_count()}-{decision.key}",
+            key=nobody,  # of its own: Prefect pauses once for a key, and does not count an attempt behind a pause
         )
     if said.because != nobody:
         try:

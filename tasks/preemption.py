@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from functools import wraps
 from typing import ParamSpec, TypeVar
@@ -45,17 +45,16 @@ def reschedule_when_preempted(run: Callable[P, R]) -> Callable[P, R]:
     @wraps(run)
     def attempt(*args: P.args, **kwargs: P.kwargs) -> R:
         is_deployed = deployment.get_id() is not None
-        try:
-            if not is_deployed:
+        # Until the next attempt is scheduled: this one may be killed while it asks for that.
+        with _understudy(str(flow_run.get_id())) if is_deployed else nullcontext():
+            try:
                 return run(*args, **kwargs)
-            with _understudy(str(flow_run.get_id())):
-                return run(*args, **kwargs)
-        except (Preempted, TerminationSignal) as stop:
-            _ignore_further_signals()
-            if not is_deployed:
-                raise _as_preempted(stop) from None
-            _leave(UUID(str(flow_run.get_id())), stop)
-            raise
+            except (Preempted, TerminationSignal) as stop:
+                _ignore_further_signals()
+                if not is_deployed:
+                    raise _as_preempted(stop) from None
+                _leave(UUID(str(flow_run.get_id())), stop)
+                raise
 
     return attempt
 

@@ -1,8 +1,8 @@
 """Speaks for a flow run whose process was killed: `python -m tunesmith.tasks.understudy FLOW_RUN_ID`.
 
 A Prefect worker that is told to stop kills the processes of its flow runs and reports nothing: their runs would be
-Running for ever. This process, which costs next to nothing while it waits, then schedules the next attempt. Where the
-worker lives on, it reports the crash itself, and that stands.
+Running for ever, or Paused where they wait for a person. This process, which costs next to nothing while it waits, then
+schedules the next attempt. Where the worker lives on, it reports the crash itself, and that stands.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def main(flow_run_id: UUID) -> None:
 
     with get_client(sync_client=True) as client:
         current = client.read_flow_run(flow_run_id)
-        while current.state is not None and current.state.is_running():
+        while current.state is not None and (current.state.is_running() or current.state.is_paused()):
             if time.monotonic() > killed + PATIENCE_SECONDS:
                 reschedule(client, current, "The flow's process was killed; the next attempt goes on where it stopped.")
                 return

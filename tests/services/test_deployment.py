@@ -97,11 +97,11 @@ def flow_run_states(environ) -> list[str]:
 class DeployedRun:
     """A run of the shipped deployment, in a home of its own."""
 
-    def __init__(self, environ, folder: Path) -> None:
+    def __init__(self, environ, folder: Path, overrides: tuple[str, ...] = (LONG,)) -> None:
         self.home = folder / "home"
         self.environ = {**environ, "TUNESMITH_HOME": str(self.home)}
         self.recipe = make_classification(folder / "project")
-        wanted = {"parameters": {"recipe": str(self.recipe), "overrides": [LONG]}, "idempotency_key": str(folder)}
+        wanted = {"parameters": {"recipe": str(self.recipe), "overrides": overrides}, "idempotency_key": str(folder)}
         (deployment,) = ask(environ, "deployments/filter", {"flows": {"name": {"any_": ["finetune"]}}})
         created = ask(environ, f"deployments/{deployment['id']}/create_flow_run", wanted)
         self.id = created["id"]
@@ -201,6 +201,23 @@ def test_a_preempted_run_goes_on_under_its_id_to_the_same_weights(environ, tmp_p
     assert facts["weights_sha256"] == json.loads(stdout)["weights_sha256"]
     monkeypatch.setenv("TUNESMITH_HOME", str(run.home))
     assert_recorded_once(run.recipe, facts["num_steps"])
+
+
+def test_a_run_that_waits_for_a_person_when_its_worker_is_stopped_waits_on_under_the_next_worker(environ, tmp_path):
+    run = DeployedRun(environ, tmp_path / "asking", ("train.num_epochs=1", "gate.approval=manual"))
+    with run.worker() as worker:
+        wait_for(lambda: run.state[0] == "Paused")
+        worker.terminate()
+        worker.wait(timeout=240)
+    wait_for(lambda: run.state[0] == "AwaitingRetry")
+    with run.worker():
+        wait_for(lambda: run.state[0] in ("Paused", "Completed", "Failed", "Crashed"))
+        assert run.state[0] == "Paused"
+        approve = [str(Path(sys.executable).parent / "tunesmith"), "approve", "models:/reviews/1", "--because", "good"]
+        subprocess.run(approve, env=run.environ, check=True, capture_output=True, timeout=300)
+        wait_for(lambda: run.state[0] in ("Completed", "Failed", "Crashed"))
+    assert run.state[0] == "Completed"
+    assert run.history.count("Paused") == 2
 
 
 def start_by_hand(environ, recipe: Path, home: Path) -> subprocess.Popen[str]:
