@@ -15,13 +15,13 @@ import logging
 import os
 import shutil
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from tunesmith.store.aside import open_aside
 from tunesmith.store.hashed import recall_sha256, remember_sha256
 from tunesmith.store.keys import file_checksum, file_sha256
 from tunesmith.store.ref import Facts
@@ -123,12 +123,10 @@ class ChunkCache:
         """
         if suffix == SIDECAR:
             raise ValueError(f"a chunk's suffix cannot be {SIDECAR!r}, which is the sidecar's")
-        aside = self._aside(suffix)
-        try:
+        with open_aside(self.root.parent) as folder:
+            aside = folder / f"chunk{suffix}"
             facts = dict(write(aside) or {})
             return self._publish(kind, key, suffix, aside, facts)
-        finally:
-            aside.unlink(missing_ok=True)
 
     def ensure(self, kind: str, key: str, suffix: str, write: WriteChunk) -> Chunk:
         """The chunk under a key: found and verified, or written."""
@@ -156,7 +154,7 @@ class ChunkCache:
         seen, sha256, checksum = aside.stat(), file_sha256(aside), file_checksum(aside)
         chunk = Chunk(kind, key, folder / f"{key}{suffix}", sha256, checksum, seen.st_size, facts)
         folder.mkdir(parents=True, exist_ok=True)
-        aside_sidecar = self._aside(SIDECAR)
+        aside_sidecar = aside.with_name("sidecar")
         aside_sidecar.write_bytes(chunk.sidecar)
         remember_sha256(seen, sha256)
         aside.replace(chunk.path)
@@ -173,11 +171,6 @@ class ChunkCache:
         except FileNotFoundError:
             return  # another process set it aside first
         log.warning("chunk %s %s does not match its sha256; set aside in %s", chunk.kind, chunk.key, target)
-
-    def _aside(self, suffix: str) -> Path:
-        path = self.root.parent / "aside" / f"{uuid.uuid4().hex}{suffix}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
 
     def _folder(self, kind: str, key: str) -> Path:
         return self.root / kind / key[:2]

@@ -4,7 +4,7 @@ artifacts/<kind>/<key>/     sealed folders
 chunks/<kind>/<..>/         what artifacts are put together from
 requests/<kind>/<key>.json  ingredients once used, and the key of the artifact that they led to
 damaged/                    what did not match its manifest, set aside
-aside/                      what is being written
+aside/                      what is being written; what a killed process left there is deleted
 work/<kind>/<key>/          scratch that survives a crash: checkpoints
 """
 
@@ -14,7 +14,6 @@ import json
 import logging
 import shutil
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tunesmith.store.aside import discard_leftovers, open_aside
 from tunesmith.store.chunks import ChunkCache
 from tunesmith.store.derivation import Derivation, Ingredients, describe_difference
 from tunesmith.store.disk import told_in_words
@@ -121,6 +121,7 @@ class FolderStore:
         if found is not None:
             return found.model_copy(update={"seconds": time.perf_counter() - start})
         with told_in_words(self.root):
+            discard_leftovers(self.root)
             self._set_aside(derivation, reason)
             log.info("%s: computing, %s", derivation.kind, reason)
             ref = self._compute(derivation)
@@ -145,12 +146,8 @@ class FolderStore:
     @contextmanager
     def aside(self) -> Iterator[Path]:
         """A new, empty folder on the store's file system, gone at the end unless it was published."""
-        folder = self.root / "aside" / uuid.uuid4().hex
-        folder.mkdir(parents=True)
-        try:
+        with open_aside(self.root) as folder:
             yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
     def work_folder(self, derivation_kind: str, key: str) -> Path:
         """A folder for work that continues after a crash; whoever finishes the work deletes it."""

@@ -7,6 +7,7 @@ from pathlib import Path, PurePath
 
 from pydantic import ValidationError
 
+from tunesmith.store.aside import open_aside
 from tunesmith.store.blobs import Blob, Blobs, DamagedBlob, in_parallel
 from tunesmith.store.chunks import SIDECAR, Chunk, ChunkCache, Sidecar, WriteChunk
 
@@ -66,15 +67,14 @@ class RemoteChunkCache(ChunkCache):
     def _fetch(self, chunk: Chunk) -> Path | None:
         if chunk.key not in self._shared_keys(chunk.kind):
             return None
-        aside = self._aside(chunk.path.suffix)
         try:
-            self._blobs.fetch([Blob(aside, chunk.sha256, chunk.size_bytes)])
-            return self._publish(chunk.kind, chunk.key, _suffix(chunk), aside, dict(chunk.facts)).path
+            with open_aside(self.root.parent) as folder:
+                aside = folder / f"chunk{_suffix(chunk)}"
+                self._blobs.fetch([Blob(aside, chunk.sha256, chunk.size_bytes)])
+                return self._publish(chunk.kind, chunk.key, _suffix(chunk), aside, dict(chunk.facts)).path
         except DamagedBlob as error:
             self._forget(chunk, str(error))
             return None
-        finally:
-            aside.unlink(missing_ok=True)
 
     def _forget(self, chunk: Chunk, reason: str) -> None:
         log.warning("chunk %s %s: %s; set aside in %s/damaged", chunk.kind, chunk.key, reason, self._blobs.uri)
