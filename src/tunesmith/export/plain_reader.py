@@ -21,9 +21,11 @@ import json
 import os
 import statistics
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -111,8 +113,17 @@ def read_batch(path: str) -> Batch:
         return {name: arrays[name] for name in arrays.files}
 
 
+def listen(asked: SimpleQueue[str]) -> None:
+    """Pass on what is asked for, and end with whoever asks, also in the middle of loading or timing a model."""
+    for line in sys.stdin:
+        asked.put(line.strip())
+    os._exit(0)
+
+
 def main(path: str) -> None:
     """Load, time, and then answer batch by batch."""
+    asked: SimpleQueue[str] = SimpleQueue()
+    threading.Thread(target=listen, args=(asked,), daemon=True).start()
     request = json.loads(Path(path).read_bytes())
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints is no answer
@@ -121,9 +132,10 @@ def main(path: str) -> None:
     latency = {number: measure_latency(model, read_batch(batch)) for number, batch in request["timed"].items()}
     peak = max(0, read_memory("VmHWM") - before)
     print(json.dumps({"latency_seconds": latency, "peak_memory_bytes": peak}), file=answers, flush=True)
-    for line in sys.stdin:
-        target = Path(line.strip()).with_suffix(".npy")
-        np.save(target, model(read_batch(line.strip())), allow_pickle=False)
+    while True:
+        batch = asked.get()
+        target = Path(batch).with_suffix(".npy")
+        np.save(target, model(read_batch(batch)), allow_pickle=False)
         print(target, file=answers, flush=True)
 
 

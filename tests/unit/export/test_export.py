@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import ast
 import json
+import os
+import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +178,35 @@ def test_the_plain_reader_imports_nothing_of_ours() -> None:
     modules |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     libraries = {"numpy", "torch", "transformers", "peft", "onnxruntime"}
     assert modules - {"collections.abc"} <= libraries | {*sys.stdlib_module_names}
+
+
+def test_the_plain_reader_ends_with_its_parent_also_while_it_times_a_model(bert: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "batch.npz")  # it waits for a batch that never comes
+    request = {
+        "reader": "transformers", "folder": str(bert), "auto_class": "AutoModelForSequenceClassification",
+        "base": None, "config": None, "num_threads": 1, "timed": {"1": str(tmp_path / "batch.npz")},
+    }  # fmt: skip
+    (tmp_path / "request.json").write_text(json.dumps(request))
+    command = [sys.executable, "-I", str(PLAIN_READER), str(tmp_path / "request.json")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+        batch = open_when_read(tmp_path / "batch.npz")
+        assert process.stdin is not None
+        process.stdin.close()  # as the operating system does when the parent is killed
+        try:
+            process.wait(timeout=20)
+        finally:
+            process.kill()
+            os.close(batch)
+
+
+def open_when_read(pipe: Path) -> int:
+    """The writing end of a named pipe, as soon as somebody reads it."""
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline:
+        with suppress(OSError):
+            return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        time.sleep(0.1)
+    raise AssertionError("nobody reads it")
 
 
 def test_what_predicting_needs_is_in_the_key_though_training_does_not_depend_on_it(llama: Path, tmp_path: Path) -> None:
