@@ -59,11 +59,13 @@ def _find_model(model: str) -> tuple[Path, str | None]:
     if not model.startswith(REGISTERED):
         return Path(model), None
     from tunesmith.cli.registry_option import find_tracking
-    from tunesmith.tracking.registry import find_named, resolve_model
+    from tunesmith.inference.models import find_model_folder
+    from tunesmith.tracking.registry import find_named
 
     tracking = find_tracking()
-    folder = resolve_model(model, tracking, Home.locate(os.environ, Path.cwd()).folder / "models")
-    return folder, find_named(model, tracking).primary_metric
+    found = find_named(model, tracking)
+    folder = find_model_folder(found.uri, "model", Home.locate(os.environ, Path.cwd()), tracking)
+    return folder, found.primary_metric
 
 
 def _describe(found: ConvertResult) -> str:

@@ -10,13 +10,14 @@ from pathlib import Path
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
+from tunesmith.data.column_types import settle
 from tunesmith.data.files import find_local_files
 from tunesmith.data.source_rows import OPTIONS, look_through
 from tunesmith.errors import CallError, TunesmithError
 from tunesmith.evaluation.served import ServedModel, copy_tokenizer, find_served_model
 from tunesmith.export.clean_process import PlainModel
 from tunesmith.export.config import ADAPTER, NO_GGUF, ONNX, ONNX_INT8, SAFETENSORS, ExportConfig
-from tunesmith.export.formats import PARITY_FILE, FormatReport, write_reports
+from tunesmith.export.formats import PARITY_FILE, FormatReport, add_report, read_reports
 from tunesmith.export.parity import ParitySet, compute_reference
 from tunesmith.export.writing import Measuring, add_onnx, save_model
 from tunesmith.features.files import read_split
@@ -81,7 +82,7 @@ def convert(
     metric: str | None = None,
     max_disagreement_fraction: float | None = None,
 ) -> ConvertResult:
-    """Write a model in another format, with parity.json beside it.
+    """Write a model in another format, with parity.json beside it, which keeps what it says of other formats.
 
     Args:
         model_folder: A model that the export stage wrote, as safetensors.
@@ -106,19 +107,26 @@ def convert(
         raise CallError(f"{place}: holds no safetensors. Name the folder `model` of the same export.")
     if (target / format).exists():
         raise CallError(f"{target / format}: exists already; name another folder with --out, or remove it")
-    config = _make_config(format, max_disagreement_fraction)
+    told, config = read_reports(target), _make_config(format, max_disagreement_fraction)
     kind = find_kind(served.examples)
     features, where = _find_examples(served, kind, place, store, data)
-    target.mkdir(parents=True, exist_ok=True)
+    _make_folder(target)
     with tempfile.TemporaryDirectory(prefix=".tunesmith-", dir=target) as name:
         aside = Path(name)
         report = _write(place, served, format, features, config, metric or kind.PRIMARY_METRIC, aside)
-        write_reports({format: report}, config, target)
+        add_report(told, format, report, config, target)
         if report.is_shipped:
             (aside / format).rename(target / format)
     return ConvertResult(
         model_folder=str(place), format=format, target=str(target / format), examples=where, report=report
     )
+
+
+def _make_folder(target: Path) -> None:
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CallError(f"{target}: cannot be made a folder ({error.strerror}); name another one with --out") from None
 
 
 def _make_config(format: str, max_disagreement_fraction: float | None) -> ExportConfig:
@@ -198,5 +206,7 @@ def _read(data: Path, input_columns: Sequence[str]) -> Iterator[pa.Table]:
         raise CallError(f"{data}: there is no such file")
     rows = look_through(find_local_files([str(data)], OPTIONS), input_columns)
     for _, part in rows.read_shards(rows.num_rows, {0}):
-        texts = [part.inputs[name] if name in input_columns else part.table[name] for name in part.table.column_names]
+        texts = [
+            part.inputs[name] if name in input_columns else settle(part.table[name]) for name in part.table.column_names
+        ]
         yield pa.table(dict(zip(part.table.column_names, texts, strict=True)))

@@ -9,11 +9,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from tunesmith.errors import TunesmithError
+from tunesmith.errors import CallError, TunesmithError
 from tunesmith.evaluation.intervals import Interval
 from tunesmith.export.config import ONNX_INT8, ExportConfig
 
 PARITY_FILE = "parity.json"
+DISAGREEMENT = "max_disagreement_fraction"
 
 
 class FormatReport(BaseModel):
@@ -106,13 +107,49 @@ def require(format: str, report: FormatReport) -> None:
 def write_reports(reports: Mapping[str, FormatReport], config: ExportConfig, folder: Path) -> dict[str, Any]:
     """Write parity.json: every format that was looked at, and the limits; returns the formats as JSON values."""
     formats = {name: report.model_dump(mode="json") for name, report in reports.items()}
-    limits = {
-        "max_logit_difference": config.max_logit_difference,
-        "max_disagreement_fraction": config.allowed_disagreement,
-    }
-    document = {"formats": formats, "limits": limits}
-    (folder / PARITY_FILE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    _write_document({"formats": formats, "limits": _list_limits(config)}, folder)
     return formats
+
+
+def read_reports(folder: Path) -> dict[str, Any]:
+    """What parity.json says; nothing of any format where there is none.
+
+    Raises:
+        CallError: It is there, and is not what `write_reports` wrote.
+    """
+    path = folder / PARITY_FILE
+    if not path.exists():
+        return {"formats": {}, "limits": {}}
+    try:
+        document = json.loads(path.read_bytes())
+        return {"formats": {**document["formats"]}, "limits": {**document["limits"]}}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise CallError(f"{path}: is not a report on formats; name another folder with --out, or remove it") from None
+
+
+def add_report(told: Mapping[str, Any], format: str, report: FormatReport, config: ExportConfig, folder: Path) -> None:
+    """Write parity.json with what was found of one format more.
+
+    Args:
+        told: What `read_reports` gave; what it says of other formats stays.
+        format: The format's name.
+        report: What was found.
+        config: The limits.
+        folder: Where parity.json lies.
+    """
+    limits = _list_limits(config)
+    if format != ONNX_INT8:  # the only one that is held to how much may be predicted otherwise
+        limits[DISAGREEMENT] = told["limits"].get(DISAGREEMENT, limits[DISAGREEMENT])
+    formats = {**told["formats"], format: report.model_dump(mode="json")}
+    _write_document({"formats": formats, "limits": limits}, folder)
+
+
+def _list_limits(config: ExportConfig) -> dict[str, float]:
+    return {"max_logit_difference": config.max_logit_difference, DISAGREEMENT: config.allowed_disagreement}
+
+
+def _write_document(document: Mapping[str, Any], folder: Path) -> None:
+    (folder / PARITY_FILE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
 def measure_size(folder: Path) -> int:

@@ -58,6 +58,32 @@ def test_the_command_writes_a_format_and_compares_it_on_the_rows_that_the_model_
     assert "exists already" in capsys.readouterr().err
 
 
+def test_another_format_in_the_same_folder_leaves_the_first_one_with_its_report_and_its_limit(
+    exported: tuple[Candidate, Ref], tmp_path: Path
+) -> None:
+    case, ref = exported
+    second = convert(ref.folder, "onnx-int8", tmp_path, case.store, max_disagreement_fraction=0.5)
+    first = convert(ref.folder, "onnx", tmp_path, case.store)
+    told = json.loads((tmp_path / "parity.json").read_text())
+    assert told["formats"] == {found.format: found.report.model_dump(mode="json") for found in (first, second)}
+    assert told["limits"]["max_disagreement_fraction"] == 0.5
+    (tmp_path / "parity.json").write_text("[]")
+    with pytest.raises(CallError, match=r"parity\.json: is not a report on formats"):
+        convert(ref.folder, "safetensors", tmp_path, case.store)
+
+
+@pytest.mark.parametrize("out", ["file", "file/below"])
+def test_a_file_where_the_folder_should_be_is_a_mistake_in_the_call(
+    out: str, exported: tuple[Candidate, Ref], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    case, ref = exported
+    (tmp_path / "file").write_text("precious")
+    arguments = ["export", str(ref.folder), "--format", "onnx", "--out", str(tmp_path / out)]
+    assert main([*arguments, "--store", str(case.store.root)]) == 2
+    assert f"{tmp_path / out}: cannot be made a folder" in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "precious"
+
+
 def test_a_format_that_is_too_far_off_on_a_file_of_rows_is_not_written_and_its_numbers_are(
     exported: tuple[Candidate, Ref], tmp_path: Path
 ) -> None:
