@@ -12,7 +12,7 @@ from tunesmith.environment import fill_environment
 from tunesmith.home import Home
 from tunesmith.inference.config import PredictConfig, PredictReport
 from tunesmith.inference.models import ModelFormat
-from tunesmith.tasks.prediction import predict_rows, publish_report
+from tunesmith.tasks.prediction import choose_model, predict_rows, publish_report
 from tunesmith.tasks.preemption import reschedule_when_preempted
 from tunesmith.tracking.config import TrackingConfig
 
@@ -39,6 +39,6 @@ def predict(
     fill_environment(os.environ)
     tracking = TrackingConfig(uri=Home.locate(os.environ, Path.cwd()).find_tracking_uri(os.environ))
     wanted = PredictConfig.model_validate(config or {})
-    report = predict_rows(model, model_format, sources, target, tracking, wanted)
+    report = predict_rows(choose_model(model, tracking), model_format, sources, target, tracking, wanted)
     publish_report(report, return_state=True)  # what is predicted does not fail for want of a page
     return report

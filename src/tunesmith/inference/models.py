@@ -27,6 +27,16 @@ ModelFormat = Literal["model", "onnx", "onnx-int8"]
 Precision = Literal["fp32", "bf16"]
 
 
+def pin_model(model: str, tracking: TrackingConfig) -> str:
+    """The name of a model that no promotion moves: the version behind an alias; a folder stays as it is.
+
+    Raises:
+        ModelError: There is no such version.
+        TunesmithError: MLflow cannot be reached.
+    """
+    return find_named(model, tracking).uri if model.startswith(REGISTERED) else model
+
+
 def find_model_folder(model: str, model_format: ModelFormat, home: Home, tracking: TrackingConfig) -> Path:
     """The folder of a model in one of its formats.
 
