@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from tunesmith.data.files import SourceFile, check_one_format, find_local_files, tell_apart
 from tunesmith.data.s3_files import find_s3_files
 from tunesmith.data.source_rows import OPTIONS, InputRows, SourceRows, look_through
-from tunesmith.errors import CallError, DataError
+from tunesmith.errors import CallError, DataError, UserError
 from tunesmith.evaluation.progress import count_up
 from tunesmith.evaluation.served import ServedModel, find_served_model
 from tunesmith.evaluation.writers import open_writer
@@ -45,7 +45,8 @@ def predict_files(
             compressed. The label column need not be there.
         target: A file (csv, jsonl, each also with .gz, or parquet, by its extension), which appears when all rows are
             in it; or a folder, in which shards appear. Either may be on S3.
-        work: Where what is not finished is kept on this machine; the same folder lets the next run go on.
+        work: Where what is not finished is kept on this machine, and sources on S3 are copied to until the target is
+            finished; the same folder lets the next run go on.
         config: How.
 
     Returns:
@@ -59,9 +60,10 @@ def predict_files(
     place, served = find_served_model(model_folder)
     client = S3Client(config.s3)
     goal = find_target(target, config.shard_format, work, client)
-    files = _find_files(sources, client, work)
-    goal.check(files, overwrite=config.overwrite)
-    with goal.hold():
+    copies = goal.work / "sources"
+    with goal.hold(), _dropping(copies):
+        files = _find_files(sources, client, copies)
+        goal.check(files, overwrite=config.overwrite)
         kind = find_kind(served.examples)
         rows = look_through(files, kind.input_columns(served.examples))
         key = _compute_key(place, files, goal, config)
@@ -144,11 +146,21 @@ class _Run:
         )
 
 
-def _find_files(sources: Sequence[str], client: S3Client, work: Path) -> tuple[SourceFile, ...]:
+@contextmanager
+def _dropping(copies: Path) -> Iterator[None]:
+    """Drop the copies of a call that is refused; those of one that was stopped are there when it goes on."""
+    try:
+        yield
+    except UserError:
+        shutil.rmtree(copies, ignore_errors=True)
+        raise
+
+
+def _find_files(sources: Sequence[str], client: S3Client, copies: Path) -> tuple[SourceFile, ...]:
     found = list[SourceFile]()
     for source in sources:
         if is_s3_uri(source):
-            found += find_s3_files(source, OPTIONS, client, work / "sources")
+            found += find_s3_files(source, OPTIONS, client, copies)
         else:
             found += find_local_files([source], OPTIONS)
     if not found:

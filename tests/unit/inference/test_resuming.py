@@ -163,3 +163,17 @@ def test_shards_and_files_on_s3_are_resumed_and_verified(
     predict(classifier, f"{bucket}/in.parquet", f"{bucket}/out.jsonl", tmp_path / "work", s3=s3)
     lines = client.read_bytes(f"{bucket}/out.jsonl").decode().splitlines()
     assert [json.loads(line)["id"] for line in lines] == [*range(900)]
+
+
+def test_copies_of_sources_on_s3_go_when_the_target_is_finished(
+    classifier: Path, tmp_path: Path, connect: Any, bucket: str
+) -> None:
+    client, s3 = connect(), {"endpoint_url": connect().config.endpoint_url}
+    pq.write_table(make_rows(30), tmp_path / "in.parquet")
+    client.put(f"{bucket}/copied.parquet", (tmp_path / "in.parquet").read_bytes())
+    work = tmp_path / "work"
+    predict(classifier, f"{bucket}/copied.parquet", tmp_path / "out.csv", work, s3=s3)
+    assert [path.suffix for path in work.iterdir()] == [".lock"]
+    with pytest.raises(CallError, match="exists already"):
+        predict(classifier, f"{bucket}/copied.parquet", tmp_path / "out.csv", work, s3=s3)
+    assert not [path for path in work.rglob("*") if path.suffix == ".parquet"]
