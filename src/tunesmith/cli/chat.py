@@ -65,10 +65,20 @@ def _find_question(output: Output, prompt: str | None) -> str | None:
         if output.is_json:
             raise CallError("--json is for one answer: give the text with --prompt, or on standard input")
         return None
-    text = sys.stdin.read().rstrip("\n") if prompt is None else prompt
+    text = _read_input() if prompt is None else prompt
     if not text.strip():
         raise CallError("there is no text to answer; give it with --prompt, or on standard input")
     return text
+
+
+def _read_input() -> str:
+    try:
+        return sys.stdin.read().rstrip("\n")
+    except UnicodeDecodeError as error:
+        raise CallError(
+            f"standard input is no text in {error.encoding}: byte {error.object[error.start]:#04x} at {error.start}; "
+            "convert it first, such as with `iconv -f latin1 -t utf-8`"
+        ) from None
 
 
 def _answer_once(output: Output, chat: Chat, question: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import platform
 import re
@@ -228,7 +229,7 @@ def _check_server(name: str, url: str, variable: str, example: str) -> Check:
         return Check(name, "warn", f"{shown} answers {error.code} {error.reason}", f"correct {variable}, or its login")
     except urllib.error.URLError as error:
         return Check(name, "fail", f"{shown} cannot be reached: {error.reason}", start)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         return Check(name, "fail", f"{shown} cannot be reached: {error}", start)
 
 
@@ -249,14 +250,18 @@ def _available_bytes() -> int | None:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
 
 
-def _container_bytes() -> int | None:
-    """What a container may still take, by its control group; None where there is no limit."""
+def _container_bytes(group: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """What a container may still take, by its control group; None where there is no limit.
+
+    Files that were read a while ago are counted as used, and given up as soon as somebody needs the room.
+    """
     try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-        used = Path("/sys/fs/cgroup/memory.current").read_text().strip()
+        limit = (group / "memory.max").read_text().strip()
+        used = int((group / "memory.current").read_text())
+        parts = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
     except OSError:
         return None
-    return None if limit == "max" else int(limit) - int(used)
+    return None if limit == "max" else int(limit) - used + int(parts.get("inactive_file", 0))
 
 
 def _nearest_existing(folder: Path) -> Path:

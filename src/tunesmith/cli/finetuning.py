@@ -18,6 +18,8 @@ from tunesmith.errors import TunesmithError
 from tunesmith.home import Home
 
 if TYPE_CHECKING:
+    from httpx import HTTPStatusError
+
     from tunesmith.report.summary import RunSummary
 
 MAX_REASON = 100
@@ -41,7 +43,7 @@ def run_finetune(recipe: Path, overrides: Sequence[str]) -> RunSummary:
         Recipe.load(recipe, overrides)  # its mistakes are told before anything heavy is imported
         if server is None:
             check_named_server(os.environ["PREFECT_API_URL"])
-        from httpx import HTTPError
+        from httpx import HTTPError, HTTPStatusError
 
         from tunesmith.flows.finetune import finetune
 
@@ -50,6 +52,9 @@ def run_finetune(recipe: Path, overrides: Sequence[str]) -> RunSummary:
         patience = DRAIN_SECONDS
         try:
             return finetune(str(recipe.absolute()), tuple(overrides))
+        except HTTPStatusError as error:
+            patience = 0
+            raise TunesmithError(_describe_refusal(error)) from error
         except HTTPError as error:
             patience = 0
             raise TunesmithError(
@@ -58,6 +63,18 @@ def run_finetune(recipe: Path, overrides: Sequence[str]) -> RunSummary:
             ) from error
         finally:
             _drain_client(patience)
+
+
+def _describe_refusal(error: HTTPStatusError) -> str:
+    answer = error.response
+    what = f"the Prefect server answers {answer.status_code} {answer.reason_phrase} to {answer.url}"
+    if answer.status_code in (401, 403):
+        return (
+            f"{what}: these credentials are refused. Set PREFECT_API_KEY (PREFECT_API_AUTH_STRING where the server "
+            "has a password of its own), or log in with `prefect cloud login`; or unset PREFECT_API_URL: then the run "
+            "brings its own server."
+        )
+    return f"{what}. Its log says why. What is done is kept: run the same command again when that is mended."
 
 
 def _drain_client(seconds: float) -> None:

@@ -6,6 +6,7 @@ starts while the rest is still being imported, is started again when it dies, an
 
 from __future__ import annotations
 
+import http.client
 import logging
 import os
 import signal
@@ -143,10 +144,10 @@ def prefect_server(home: Home, environ: MutableMapping[str, str]) -> Iterator[Em
     """
     for name, value in PREFECT_ENVIRONMENT.items():
         environ.setdefault(name, value)
-    environ.setdefault("PREFECT_HOME", str(home.prefect_folder))
-    if environ.get("PREFECT_API_URL"):
+    if environ.get("PREFECT_API_URL"):  # its key may be in the profile of the user's own PREFECT_HOME
         yield None
         return
+    environ.setdefault("PREFECT_HOME", str(home.prefect_folder))
     server = EmbeddedServer(home.log_folder / "prefect-server.log")
     environ["PREFECT_API_URL"] = server.api_url
     try:
@@ -167,7 +168,7 @@ def check_named_server(url: str) -> None:
             return
     except urllib.error.HTTPError:
         return  # somebody is there; what it refuses, Prefect's client says
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         raise TunesmithError(
             f"the Prefect server {url} cannot be reached ({reason}). Start it, correct PREFECT_API_URL, or unset it: "

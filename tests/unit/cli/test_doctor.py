@@ -105,6 +105,15 @@ def test_memory_is_the_lesser_of_the_machine_and_the_container(monkeypatch, free
     assert doctor.check_memory().state == state
 
 
+def test_files_that_a_container_has_read_and_can_forget_are_free_memory(tmp_path):
+    (tmp_path / "memory.max").write_text("1000\n")
+    (tmp_path / "memory.current").write_text("900\n")
+    (tmp_path / "memory.stat").write_text("anon 500\nfile 400\ninactive_file 300\nactive_file 100\n")
+    assert doctor._container_bytes(tmp_path) == 400
+    (tmp_path / "memory.max").write_text("max\n")
+    assert doctor._container_bytes(tmp_path) is None
+
+
 def test_a_home_that_cannot_be_written_fails(tmp_path, monkeypatch):
     def refuse(dir):
         raise PermissionError(13, "Permission denied")
@@ -125,7 +134,9 @@ def test_a_server_that_asks_for_a_login_is_a_warning(server, home):
     assert (check.state, "401" in check.found) == ("warn", True)
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:1/api", "nonsense", "http://[broken", "gopher://x"])
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:1/api", "nonsense", "http://[broken", "gopher://x", "http://127.0.0.1:42o0/api"]
+)
 def test_a_server_that_does_not_answer_fails_without_a_traceback(url, home):
     assert doctor.check_prefect({"PREFECT_API_URL": url}, home).state == "fail"
 

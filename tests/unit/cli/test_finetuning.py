@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
+import pytest
+
 from finished_run import make_refs
-from tunesmith.cli.finetuning import render_summary
+from projects import make_classification
+from tunesmith.cli.finetuning import render_summary, run_finetune
+from tunesmith.errors import TunesmithError
 from tunesmith.report.summary import summarize_run
 
 
@@ -40,3 +46,29 @@ def test_what_merging_costs_is_told_behind_the_training() -> None:
     screen = render(export={"merging": {"loss": 1.25, "original_base_loss": 1.5, "num_examples": 9}})
     assert "test loss 1.2500; into the original it would be 1.5000 (+0.2500)" in screen
     assert screen.index("trained ") < screen.index("is merged") < screen.index("on 9 test examples")
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """A server that is well, and takes nobody's credentials."""
+
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path.endswith("/health") else 401)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def do_POST(self) -> None:
+        self.do_GET()
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+def test_a_server_that_refuses_the_credentials_has_not_gone_away(tmp_path: Any, monkeypatch: Any) -> None:
+    with HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/api"
+        monkeypatch.setenv("TUNESMITH_HOME", str(tmp_path / "home"))
+        monkeypatch.setenv("PREFECT_API_URL", url)
+        with pytest.raises(TunesmithError, match=rf"answers 401 Unauthorized to {url}/.*Set PREFECT_API_KEY"):
+            run_finetune(make_classification(tmp_path / "project"), [])
+        server.shutdown()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tunesmith.cli import prefect_server as module
-from tunesmith.cli.prefect_server import EmbeddedServer, prefect_server
+from tunesmith.cli.prefect_server import EmbeddedServer, check_named_server, prefect_server
 from tunesmith.errors import TunesmithError
 from tunesmith.home import Home
 
@@ -21,6 +21,18 @@ def test_a_server_that_the_user_names_is_used_as_it_is(tmp_path):
         assert server is None
     assert environ["PREFECT_API_URL"] == "http://127.0.0.1:1/api"
     assert environ["PREFECT_HOME"] == "/mine"
+
+
+def test_a_server_that_is_named_leaves_prefect_its_own_home_with_the_key_in_its_profile(tmp_path):
+    environ = {"PREFECT_API_URL": "http://127.0.0.1:1/api"}
+    with prefect_server(Home(tmp_path), environ):
+        assert "PREFECT_HOME" not in environ
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:42o0/api", "http://127.0.0.1:1/api", "nonsense"])
+def test_an_address_where_no_server_can_be_is_an_error_that_names_it(url):
+    with pytest.raises(TunesmithError, match=f"the Prefect server {url} cannot be reached"):
+        check_named_server(url)
 
 
 def test_a_server_that_cannot_start_is_an_error_that_names_its_log(tmp_path, monkeypatch):

@@ -174,6 +174,9 @@ def test_standard_input_that_is_no_terminal_is_the_text(plain: Path, capsys: Any
     monkeypatch.setattr(sys, "stdin", io.StringIO("\n"))
     code, _, err = chat(capsys, str(plain))
     assert (code, "there is no text to answer" in err) == (2, True)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"caf\xe9"), "utf-8"))
+    code, _, err = chat(capsys, str(plain))
+    assert (code, "standard input is no text in utf-8: byte 0xe9 at 3" in err) == (2, True)
 
 
 class Terminal(io.StringIO):
