@@ -62,6 +62,12 @@ class ColumnFacts:
             return self._decide_decimal()
         return CARRIED
 
+    def keep(self) -> pa.DataType:
+        """The type that holds all values as they are written: text stays text, and decimal numbers stay decimal."""
+        if self.types == {"text"}:
+            return pa.string()
+        return pa.float64() if self.types == {"decimal"} else self.decide()
+
     def settle(self) -> ColumnFacts:
         """The facts of the column once it has the type that is decided for it alone."""
         names = {pa.int64(): "whole", pa.float64(): "decimal", pa.bool_(): "bool"}

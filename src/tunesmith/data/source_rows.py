@@ -41,7 +41,7 @@ class SourceRows:
 
     Attributes:
         files: The files.
-        types: The type of each column, over all rows.
+        types: The type of each column, over all rows; what a file has as text stays as it is written.
         input_columns: The columns that the model reads.
         num_rows: How many rows there are.
     """
@@ -126,7 +126,7 @@ def look_through(files: Sequence[SourceFile], input_columns: Sequence[str]) -> S
             num_rows += len(block.numbers)
         for name, missing in texts.items():
             missing.refuse(name, num_rows - num_before, file.place, [*present])
-    return SourceRows(files, {name: found.decide() for name, found in facts.items()}, input_columns, num_rows)
+    return SourceRows(files, {name: found.keep() for name, found in facts.items()}, input_columns, num_rows)
 
 
 class _Missing:

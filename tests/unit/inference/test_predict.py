@@ -115,6 +115,30 @@ def test_a_generation_model_adds_the_text_that_it_writes(generator: Path, tmp_pa
     assert all(isinstance(row[report.added_columns[0]], str) for row in rows)
 
 
+@pytest.mark.parametrize("name", ["out.csv", "out.jsonl", "out.parquet"])
+def test_columns_that_the_model_does_not_read_come_out_as_they_were_written(
+    classifier: Path, tmp_path: Path, name: str
+) -> None:
+    written = {"price": "1.10", "share": "0.12345678901234567890", "size": "1e5", "id": "7", "new": "true", "none": ""}
+    source = write_csv(tmp_path / "in.csv", [{"review": "good film", **written}])
+    predict_file(classifier, source, tmp_path / name)
+    (row,) = read_any(tmp_path / name)
+    assert {column: row[column] or "" for column in written} == written
+
+
+def test_values_of_a_file_with_types_keep_them(classifier: Path, tmp_path: Path) -> None:
+    rows = {
+        "review": ["good film", "bad"],
+        "code": ["07", "8"],
+        "price": [1.0, 2.0],
+        "id": [1, None],
+        "new": [True, False],
+    }
+    pq.write_table(pa.table(rows), tmp_path / "in.parquet")
+    predict_file(classifier, tmp_path / "in.parquet", tmp_path / "out.parquet")
+    assert pq.read_table(tmp_path / "out.parquet").select([*rows]) == pa.table(rows)
+
+
 def test_texts_that_are_all_numbers_are_still_texts(classifier: Path, tmp_path: Path) -> None:
     source = write_csv(tmp_path / "in.csv", [{"review": "42"}, {"review": "7"}])
     predict_file(classifier, source, tmp_path / "out.csv")
