@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tunesmith.evaluation.writers import OutputFormat
 from tunesmith.inference.models import Precision
+from tunesmith.report.markdown import escape_text, render_table
 from tunesmith.section import Section
 from tunesmith.store.s3 import S3Config
 
@@ -66,4 +67,4 @@ class PredictReport(BaseModel):
             "seconds": f"{self.seconds:.1f}",
             "rows a second": f"{self.rows_per_second:,.0f}",
         }
-        return "\n".join(["| predictions | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
+        return render_table(("predictions", ""), [(name, escape_text(value)) for name, value in rows.items()])

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterable, Sequence
 
 MAX_TEXT = 500
 """Characters of a value that a page shows."""
+MARKS = re.compile(r"[\\`*\[\]~|]|(?<![^\W_])_|_(?![^\W_])|(?<=:)//|(?<=www)\.")
+"""What makes a picture, a link, code, emphasis or a cell of a text; a line through a word, as in f1_macro, does not."""
+BEGINNING = re.compile(r"^(\d*)([#>]|[-+.)](?= |$))")
+"""What makes a heading, a quotation or a list of a line that begins with it."""
 
 
 def render_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -17,11 +22,10 @@ def render_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def escape_text(value: str, limit: int = MAX_TEXT) -> str:
-    """Text that stands in a table's cell without breaking it, and stays text."""
+    """Text that stands in a table's cell or a line without breaking it, and stays text: no picture, no link."""
     short = value if len(value) <= limit else value[: limit - 3] + "..."
-    for mark, escaped in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("\n", " ")):
-        short = short.replace(mark, escaped)
-    return short
+    line = MARKS.sub(r"\\\g<0>", " ".join(short.split()).replace("&", "&amp;").replace("<", "&lt;"))
+    return BEGINNING.sub(r"\1\\\2", line)
 
 
 def render_picture(name: str, png: bytes) -> str:
