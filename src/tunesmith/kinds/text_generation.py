@@ -133,15 +133,16 @@ def summarize(logits: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[s
     import torch
     from torch.nn.functional import cross_entropy
 
-    columns: dict[str, list[torch.Tensor]] = {"nll": [], "num_tokens": [], "num_correct": []}
+    columns: dict[str, list[torch.Tensor]] = {"losses": [], "num_tokens": [], "num_correct": []}
     # Row by row: in full precision, the logits of a whole batch would take twice their memory.
     for row_logits, labels in zip(logits[:, :-1], batch["labels"][:, 1:], strict=True):
         losses = cross_entropy(row_logits.float(), labels, ignore_index=IGNORED, reduction="none")
         is_token = labels != IGNORED
-        columns["nll"].append(losses.double().sum())
+        columns["losses"].append(losses)
         columns["num_tokens"].append(is_token.sum())
         columns["num_correct"].append(((row_logits.argmax(dim=-1) == labels) & is_token).sum())
-    return {name: torch.stack(values) for name, values in columns.items()}
+    found = {name: torch.stack(values) for name, values in columns.items()}
+    return {"nll": found.pop("losses").cpu().double().sum(dim=1), **found}  # not on the device: Apple's have no fp64
 
 
 def prediction_table(

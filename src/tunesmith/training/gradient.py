@@ -62,7 +62,7 @@ class GradientSum:
             OutOfMemoryError: A micro-batch does not, and the model is sharded.
         """
         weights = [float(self._loss.weigh(batch)) for batch in step.batches]
-        whole = add_up(torch.tensor(sum(weights), dtype=torch.float64))
+        whole = float(add_up(torch.tensor(sum(weights), dtype=torch.float64)))
         loss = self._compute_in_parts(model, step, whole)
         if not self._is_sharded:
             add_up_gradients([parameter for parameter in model.parameters() if parameter.requires_grad])
@@ -93,7 +93,7 @@ class GradientSum:
             self._on_limit(least)
         return self.max_tokens
 
-    def _compute_in_parts(self, model: Any, step: Step, whole: Tensor) -> Tensor:
+    def _compute_in_parts(self, model: Any, step: Step, whole: float) -> Tensor:
         randomness = _get_randomness(self._device)
         while True:
             try:
@@ -104,15 +104,16 @@ class GradientSum:
             model.zero_grad(set_to_none=True)
             _set_randomness(self._device, randomness)
 
-    def _compute(self, model: Any, step: Step, whole: Tensor) -> Tensor:
+    def _compute(self, model: Any, step: Step, whole: float) -> Tensor:
         parts = [part for batch in step.batches for part in split_batch(batch, self.max_tokens)]
         num_passes = find_greatest(len(parts)) if self._is_sharded else len(parts)
-        # The mean over the step's targets, not over each part's: the gradient does not depend on the cuts.
-        losses = [self._pass(model, part, self._loss.weigh(part) / whole) for part in parts]
+        # The mean over the step's targets, not over each part's: the gradient does not depend on the cuts. Plain
+        # numbers, as a tensor of them would make the product one in fp64, which Apple's GPUs do not have.
+        losses = [self._pass(model, part, float(self._loss.weigh(part)) / whole) for part in parts]
         self._keep_up(model, step, num_passes - len(parts))
         return torch.stack([torch.zeros((), device=self._device), *losses]).sum()
 
-    def _pass(self, model: Any, part: Batch, weight: Tensor | float) -> Tensor:
+    def _pass(self, model: Any, part: Batch, weight: float) -> Tensor:
         with _noticing_no_room(part):
             loss = self._loss.compute(model, self._move(part)) * weight
             loss.backward()  # type: ignore[no-untyped-call]  # torch's own

@@ -38,10 +38,11 @@ def join(job: Job, rank: int) -> Iterator[None]:
         rank: Which of them this is, from 0.
 
     Raises:
-        CallError: There are more processes than GPUs.
+        CallError: There are more processes than GPUs, or they could not talk to each other.
     """
     num_processes = job.train.num_processes
-    check_devices(num_processes, torch.cuda.device_count())
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    check_devices(num_processes, "cpu" if accelerator is None else accelerator.type, torch.cuda.device_count())
     if num_processes == 1:
         yield
         return
@@ -64,12 +65,23 @@ def join(job: Job, rank: int) -> Iterator[None]:
             dist.destroy_process_group()
 
 
-def check_devices(num_processes: int, num_gpus: int) -> None:
+def check_devices(num_processes: int, device_type: str, num_gpus: int) -> None:
     """Refuse more processes than GPUs; where there is no GPU, they share the cores.
 
+    Args:
+        num_processes: How many processes are to train.
+        device_type: What they would train on.
+        num_gpus: How many CUDA devices there are.
+
     Raises:
-        CallError: There are too many.
+        CallError: There are too many, or what they are on has no way to add up gradients.
     """
+    if num_processes > 1 and device_type not in ("cpu", "cuda"):
+        raise CallError(
+            f"train.num_processes is {num_processes}, but processes train together on CUDA devices or on a CPU, and "
+            f"this machine has {device_type}. Set train.num_processes to 1. With train.gradient_accumulation_steps the "
+            "effective batch size stays."
+        )
     if 0 < num_gpus < num_processes:
         there_are = "there is 1 GPU" if num_gpus == 1 else f"there are {num_gpus} GPUs"
         raise CallError(

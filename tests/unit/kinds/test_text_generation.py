@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+from apple_gpu import AppleTensor
 from table_rows import TableRows
 from tiny_models import TEXTS, make_llama
 from tunesmith.errors import DataError, ModelError
@@ -159,6 +160,15 @@ def test_logits_in_half_precision_are_summed_in_full() -> None:
     labels = torch.zeros(1, 50, dtype=torch.int64)
     exact = torch.nn.functional.cross_entropy(logits[0, :-1].double(), labels[0, 1:], reduction="sum")
     assert float(kind.summarize(logits, {"labels": labels})["nll"]) == pytest.approx(float(exact), rel=1e-6)
+
+
+def test_a_gpu_without_numbers_of_64_bits_gives_the_same_sums() -> None:
+    logits = torch.randn(3, 50, 30, generator=torch.Generator().manual_seed(0))
+    labels = torch.ones(3, 50, dtype=torch.int64)
+    on_cpu = kind.summarize(logits, {"labels": labels})
+    found = kind.summarize(logits.as_subclass(AppleTensor), {"labels": labels.as_subclass(AppleTensor)})
+    for name, values in on_cpu.items():
+        assert torch.equal(found[name].cpu(), values)
 
 
 def test_metrics_weigh_every_token_the_same() -> None:

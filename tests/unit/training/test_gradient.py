@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
+from apple_gpu import AppleTensor
 from tunesmith.errors import OutOfMemoryError, TrainingError
 from tunesmith.store.sealed import read_manifest
 from tunesmith.training.config import TrainConfig
@@ -112,6 +113,26 @@ def test_a_sharded_model_s_step_cannot_begin_again_and_says_what_to_set():
     with pytest.raises(OutOfMemoryError, match=r"40 tokens .* with train.fsdp .*tokens to 20 or less") as told:
         gradient.add(run_out, Step([batch], 4, 40, 40, 1.0, stand_in=batch))
     assert told.value.max_tokens == 20
+
+
+def test_a_gpu_without_numbers_of_64_bits_has_the_same_gradient():
+    ids = torch.arange(12).reshape(4, 3)
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids[:, 0]}
+    found = []
+    for kind in (torch.Tensor, AppleTensor):
+        weights = torch.nn.Parameter(torch.ones(3))
+        model = torch.nn.Module()
+        model.register_parameter("weights", weights)
+
+        def forward(input_ids, weights=weights, kind=kind, **_):
+            return type("Output", (), {"loss": (input_ids.float() @ weights).as_subclass(kind).mean()})
+
+        model.forward = forward
+        gradient = GradientSum(Loss(TrainConfig(), None), torch.device("cpu"), 6, print)
+        loss = gradient.add(model, Step([batch, batch], 8, 24, 24, 1.0))
+        found.append((float(loss), *weights.grad.tolist()))
+    assert found[0] == found[1]
+    assert found[0] == pytest.approx([16.5, 4.5, 5.5, 6.5])
 
 
 @ENGINES

@@ -162,11 +162,17 @@ def test_processes_that_were_stopped_and_killed_end_with_the_same_weights_and_le
 
 def test_more_processes_than_gpus_are_refused_and_on_a_cpu_they_share_the_cores():
     with pytest.raises(CallError, match=r"train.num_processes is 2, but there is 1 GPU .*num_processes to 1 or less"):
-        check_devices(2, num_gpus=1)
+        check_devices(2, "cuda", num_gpus=1)
     with pytest.raises(CallError, match=r"train.num_processes is 9, but there are 8 GPUs"):
-        check_devices(9, num_gpus=8)
-    check_devices(2, num_gpus=0)
-    check_devices(8, num_gpus=8)
+        check_devices(9, "cuda", num_gpus=8)
+    check_devices(2, "cpu", num_gpus=0)
+    check_devices(8, "cuda", num_gpus=8)
+
+
+def test_processes_on_an_apple_gpu_are_refused_as_they_could_not_add_up_their_gradients():
+    with pytest.raises(CallError, match=r"num_processes is 2, .* this machine has mps. Set train.num_processes to 1"):
+        check_devices(2, "mps", num_gpus=0)
+    check_devices(1, "mps", num_gpus=0)
 
 
 @given(num_items=st.integers(0, 20), count=st.integers(1, 5))
