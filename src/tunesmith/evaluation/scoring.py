@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,24 +11,14 @@ import pyarrow as pa
 from tunesmith.errors import TunesmithError
 from tunesmith.evaluation.progress import track
 from tunesmith.features.batching import Features, make_collator
-from tunesmith.kinds.protocol import Kind
-
-if TYPE_CHECKING:
-    import torch
+from tunesmith.kinds.protocol import AnyModel, Kind
+from tunesmith.modeling.placing import compute_in_parts, placed
 
 MAX_BATCH_TOKENS = 8192
 """Padding included. A causal model gives a logit per token and word of its vocabulary: 1.6 GB for 49,152 words."""
 
 Summary = Mapping[str, np.ndarray[Any, Any]]
 """What a kind keeps of each example, by name; every array has one entry an example."""
-
-
-def find_device() -> torch.device:
-    """The accelerator of this machine, else the CPU."""
-    import torch
-
-    accelerator = torch.accelerator.current_accelerator(check_available=True)
-    return accelerator if accelerator is not None else torch.device("cpu")
 
 
 def plan_forward(
@@ -56,12 +46,12 @@ def plan_forward(
 
 
 def score(
-    model: torch.nn.Module, features: pa.Table, kind: Kind, pad_token_id: int, *, batch_size: int, title: str
+    model: AnyModel, features: pa.Table, kind: Kind, pad_token_id: int, *, batch_size: int, title: str
 ) -> Summary:
     """Run a model over features, without gradients and in the precision of its weights.
 
     Args:
-        model: The model; it is moved to the accelerator, and left there in evaluation mode.
+        model: The model; it is moved to the accelerator, and back to the CPU, in evaluation mode.
         features: At least one example.
         kind: Says how examples are collated, and what is kept of their logits.
         pad_token_id: What shorter examples are filled up with; masked.
@@ -76,18 +66,20 @@ def score(
     """
     import torch
 
-    device = find_device()
-    model.to(device).eval()
     collate = make_collator(kind, pad_token_id)
     examples = Features(features)
     batches = plan_forward(examples.lengths, batch_size)
-    parts = []
-    with torch.inference_mode():
-        for rows in track(batches, title):
-            batch = {name: tensor.to(device) for name, tensor in collate(examples.take(rows)).items()}
+    model.eval()
+
+    def summarize(rows: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
+        batch = {name: tensor.to(model.device) for name, tensor in collate(examples.take(rows)).items()}
+        with torch.inference_mode():
             # The model does not see the labels: it would compute a loss that nobody reads.
             logits = model(**{name: tensor for name, tensor in batch.items() if name != "labels"}).logits
-            parts.append({name: value.cpu().numpy() for name, value in kind.summarize(logits, batch).items()})
+            return {name: value.cpu().numpy() for name, value in kind.summarize(logits, batch).items()}
+
+    with placed(model):
+        parts = [part for rows in track(batches, title) for part in compute_in_parts(model, rows, summarize)]
     summary = restore_order(parts, np.concatenate(batches))
     _check_finite(summary, features["row_id"])
     return summary

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
 from tunesmith.evaluation.progress import track
-from tunesmith.evaluation.scoring import find_device, plan_forward
+from tunesmith.evaluation.scoring import plan_forward
 from tunesmith.features.batching import Features, make_collator
 from tunesmith.kinds.protocol import AnyModel, Kind
+from tunesmith.modeling.placing import compute_in_parts, placed
 
 BATCH_EXAMPLES = 64
 """Examples in a forward pass; fewer where they are long."""
@@ -39,7 +42,7 @@ def compute_loss(model: AnyModel, test: pa.Table, kind: Kind, pad_token_id: int)
     """The mean of a model's own loss over all targets of a split.
 
     Args:
-        model: It is moved to the accelerator, and left there in evaluation mode.
+        model: It is moved to the accelerator, and back to the CPU, in evaluation mode.
         test: At least one example, with labels.
         kind: Says how examples are collated.
         pad_token_id: What shorter examples are filled up with; masked.
@@ -48,15 +51,20 @@ def compute_loss(model: AnyModel, test: pa.Table, kind: Kind, pad_token_id: int)
 
     from tunesmith.training.loss import IGNORED, find_targets
 
-    device = find_device()
-    model.to(device).eval()
     collate = make_collator(kind, pad_token_id)
     examples = Features(test)
-    total, num_targets = 0.0, 0
-    with torch.inference_mode():
-        for rows in track(plan_forward(examples.lengths, BATCH_EXAMPLES), "comparing merges"):
-            batch = collate(examples.take(rows))
-            targets = int(find_targets(batch["labels"]).ne(IGNORED).sum())
-            total += float(model(**{name: values.to(device) for name, values in batch.items()}).loss) * targets
-            num_targets += targets
-    return total / num_targets
+    model.eval()
+
+    def add_losses(rows: np.ndarray[Any, Any]) -> tuple[float, int]:
+        batch = collate(examples.take(rows))
+        num_targets = int(find_targets(batch["labels"]).ne(IGNORED).sum())
+        with torch.inference_mode():
+            loss = float(model(**{name: values.to(model.device) for name, values in batch.items()}).loss)
+        return (loss * num_targets, num_targets) if num_targets else (0.0, 0)  # the mean over none is no number
+
+    batches = plan_forward(examples.lengths, BATCH_EXAMPLES)
+    with placed(model):
+        parts = [
+            part for rows in track(batches, "comparing merges") for part in compute_in_parts(model, rows, add_losses)
+        ]
+    return sum(loss for loss, _ in parts) / sum(number for _, number in parts)

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tunesmith.errors import CallError
-from tunesmith.evaluation.scoring import find_device
 from tunesmith.evaluation.served import find_served_model
 from tunesmith.kinds import find_kind
+from tunesmith.modeling.out_of_memory import is_out_of_memory
+from tunesmith.modeling.placing import place as place_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -92,7 +93,8 @@ class Generator:
                 f"{place}: holds {found}; chat needs the model as safetensors. Name the folder that the export stage "
                 "wrote, or models:/<name>@champion."
             )
-        self.model: Any = served.load(place).to(find_device())
+        self.model: Any = served.load(place)
+        place_model(self.model)
         self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(place)
 
     @property
@@ -123,6 +125,9 @@ class Generator:
             prompt: Token ids; with `max_new_tokens` behind them no more than `max_length`.
             sampling: How the next token is chosen. It sets the seed of this process's random numbers.
             write: Gets the text in parts, as soon as whole characters are there.
+
+        Raises:
+            CallError: The memory ran out.
         """
         import torch
 
@@ -141,6 +146,13 @@ class Generator:
         except KeyboardInterrupt:
             is_interrupted = True
             streamed.end()
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise CallError(
+                f"{ids.numel() + len(streamed.new):,} tokens of prompt and answer do not fit into the memory of "
+                f"{self.model.device}. Begin anew with a shorter prompt, or lower max-new-tokens."
+            ) from None
         new = streamed.new
         ended: FinishReason = "stop" if new and new[-1] in self.ends else "length"
         reason = "interrupted" if is_interrupted else ended

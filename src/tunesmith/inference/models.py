@@ -6,21 +6,18 @@ import shutil
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from tunesmith.errors import CallError, ModelError
-from tunesmith.evaluation.scoring import find_device
 from tunesmith.evaluation.served import ServedModel
 from tunesmith.home import Home
-from tunesmith.kinds.protocol import LoadedModel
+from tunesmith.kinds.protocol import AnyModel, LoadedModel
+from tunesmith.modeling.placing import place as place_model
 from tunesmith.store.folder import FolderStore
 from tunesmith.store.keys import folder_digest
 from tunesmith.tracking.config import TrackingConfig
 from tunesmith.tracking.registry import find_named, resolve_model
 from tunesmith.tracking.version_files import fetch_model
-
-if TYPE_CHECKING:
-    import torch
 
 REGISTERED = "models:/"
 ModelFormat = Literal["model", "onnx", "onnx-int8"]
@@ -90,19 +87,21 @@ def load_served(place: Path, served: ServedModel, precision: Precision) -> Loade
     if (place / ONNX_FILE).is_file():
         if precision != "fp32":
             raise CallError(f"{place}: the precision of an ONNX file is in it; leave out --precision {precision}")
-        return LoadedModel(load_onnx(place), tokenizer, make_encoder(tokenizer), "cpu", temperature)
-    model, device = served.load(place), find_device()
-    model.to(device)
+        return LoadedModel(load_onnx(place), tokenizer, make_encoder(tokenizer), temperature)
+    model = served.load(place)
+    place_model(model)
     if precision == "bf16":
-        model.forward = _autocast(model.forward, device)
-    return LoadedModel(model, tokenizer, make_encoder(tokenizer), device, temperature)
+        model.forward = _autocast(model)
+    return LoadedModel(model, tokenizer, make_encoder(tokenizer), temperature)
 
 
-def _autocast(forward: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
+def _autocast(model: AnyModel) -> Callable[..., Any]:
     import torch
 
+    forward = model.forward
+
     def forward_in_bf16(*args: Any, **options: Any) -> Any:
-        with torch.autocast(device.type, torch.bfloat16):
+        with torch.autocast(model.device.type, torch.bfloat16):
             return forward(*args, **options)
 
     return forward_in_bf16

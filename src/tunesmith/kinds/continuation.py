@@ -46,7 +46,7 @@ def generate(loaded: LoadedModel, prompts: Sequence[np.ndarray[Any, Any]], max_n
     import torch
     from transformers import GenerationConfig
 
-    model, tokenizer, device = loaded.model, loaded.tokenizer, loaded.device
+    model, tokenizer, device = loaded.model, loaded.tokenizer, loaded.model.device
     longest = max(len(prompt) for prompt in prompts)
     mask = np.array([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
     ids = np.full(mask.shape, model.config.pad_token_id, np.int64)

@@ -83,17 +83,15 @@ class LoadedModel:
     """A model that is ready to predict.
 
     Attributes:
-        model: In eval mode, on the device.
+        model: In eval mode, on its device.
         tokenizer: Its tokenizer, to write text.
         encoder: The same, to read text.
-        device: Where the model is.
         temperature: What logits are divided by before they become probabilities.
     """
 
     model: AnyModel
     tokenizer: PreTrainedTokenizerBase
     encoder: Encoder
-    device: torch.device | str
     temperature: float = 1.0
 
 

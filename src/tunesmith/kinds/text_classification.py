@@ -40,6 +40,7 @@ from tunesmith.kinds.protocol import (
 )
 from tunesmith.kinds.ragged import FeatureRows
 from tunesmith.kinds.tokens import TokenRows, cut_by_length, fill_empty, pad, take_rows, tokenize
+from tunesmith.modeling.placing import compute_in_parts
 
 if TYPE_CHECKING:
     import torch
@@ -291,11 +292,15 @@ def predict(
         check_text(rows, column, row_number)
     tokens = _tokenize(rows, loaded.encoder, examples, limit)
     logits = np.zeros((len(tokens.texts), len(labels)), np.float32)
-    for numbers in cut_by_length(tokens, batch_size):
+
+    def compute(numbers: np.ndarray[Any, Any]) -> None:
         batch = collate(take_rows(tokens, numbers), loaded.model.config.pad_token_id)
-        tensors = {name: torch.from_numpy(values).to(loaded.device) for name, values in batch.items()}
+        tensors = {name: torch.from_numpy(values).to(loaded.model.device) for name, values in batch.items()}
         with torch.inference_mode():
             logits[numbers] = loaded.model(**tensors).logits.float().cpu().numpy()
+
+    for numbers in cut_by_length(tokens, batch_size):
+        compute_in_parts(loaded.model, numbers, compute)
     firsts = np.flatnonzero(tokens.windows == 0)
     found = pa.table(find_best(average_windows(logits, firsts) / np.float32(loaded.temperature), labels))
     places = pc.index_in(pa.array(np.arange(rows.num_rows)), value_set=pa.array(tokens.texts[firsts]))

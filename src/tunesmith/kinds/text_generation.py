@@ -18,6 +18,7 @@ from tunesmith.kinds.protocol import AllRows, Distinct, Encoded, ExamplesSection
 from tunesmith.kinds.ragged import FeatureRows
 from tunesmith.kinds.token_metrics import Predicted
 from tunesmith.kinds.tokens import TokenRows, cut_by_length, pad, take_rows, tokenize
+from tunesmith.modeling.placing import compute_in_parts
 from tunesmith.section import NOT_IN_KEY
 
 if TYPE_CHECKING:
@@ -244,11 +245,15 @@ def predict(
     prompts = tokenize(loaded.encoder, rows[examples.text], None, NO_LIMIT)
     room = find_room(loaded, examples.max_new_tokens)
     texts = [""] * rows.num_rows
-    for numbers in cut_by_length(prompts, batch_size):
+
+    def compute(numbers: np.ndarray[Any, Any]) -> None:
         ids = take_rows(prompts, numbers).tokens["input_ids"].split()
         cut = [cut_prompt(prompt, loaded.encoder, room) for prompt in ids]
         for number, text in zip(numbers, generate(loaded, cut, examples.max_new_tokens), strict=True):
             texts[number] = text
+
+    for numbers in cut_by_length(prompts, batch_size):
+        compute_in_parts(loaded.model, numbers, compute)
     return pa.table({"prediction": pa.array(texts, pa.string())})
 
 

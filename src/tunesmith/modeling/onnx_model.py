@@ -50,6 +50,13 @@ class OnnxModel:
         return OnnxResult(torch.from_numpy(self._session.run(["logits"], fed)[0]))
 
     @property
+    def device(self) -> torch.device:
+        """The CPU: where its inputs are read from."""
+        import torch
+
+        return torch.device("cpu")
+
+    @property
     def generation_config(self) -> NoReturn:
         """Refuse: the graph has no cache of keys and values, and generates nothing.
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tunesmith.errors import OutOfMemoryError, TrainingError
+from tunesmith.modeling.out_of_memory import is_out_of_memory
 from tunesmith.training.checkpoints import Position
 from tunesmith.training.job import Job
 from tunesmith.training.loss import IGNORED, Batch, Loss, find_targets
@@ -209,11 +210,6 @@ def split_batch(batch: Batch, max_tokens: int | None) -> Iterator[Batch]:
             for name, values in batch.items()
         }
         start = stop
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether a device, or the CPU, had no room for a tensor."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _get_randomness(device: torch.device) -> tuple[Tensor, Tensor | None]:

@@ -17,6 +17,7 @@ from typing import Any
 from tunesmith import errors
 from tunesmith.environment import compose_training_environment
 from tunesmith.errors import Preempted, TrainingError, TunesmithError
+from tunesmith.modeling.out_of_memory import tells_of_no_room
 from tunesmith.store.code import PACKAGE_ROOT
 from tunesmith.store.sealed import find_damage, write_bytes_atomically
 from tunesmith.training import disk
@@ -257,11 +258,12 @@ def _explain(exit_code: int, ranks: Ranks) -> str:
             f"{which} was killed (SIGKILL), most often because the machine ran out of memory. "
             f"{_MEMORY_ADVICE} Running again goes on from the newest checkpoint. {where}"
         )
-    last = ranks.last_line
-    if "out of memory" in last.lower() or "can't allocate memory" in last or "MemoryError" in last:
-        return f"{which} ran out of memory ({last}). {_MEMORY_ADVICE} {where}"
+    printed = ranks.printed
+    told = next(filter(tells_of_no_room, reversed(printed)), None)  # other lines may follow from it
+    if told is not None:
+        return f"{which} ran out of memory ({told}). {_MEMORY_ADVICE} {where}"
     how = f"by signal {-exit_code}" if exit_code < 0 else f"with exit code {exit_code}"
-    return f"{which} ended {how}: {last}. {where}"
+    return f"{which} ended {how}: {printed[-1] if printed else 'it printed nothing'}. {where}"
 
 
 @contextmanager

@@ -54,11 +54,10 @@ class Ranks:
         return self._logs[self.failed_rank]
 
     @property
-    def last_line(self) -> str:
-        """The last line that this process itself printed."""
+    def printed(self) -> list[str]:
+        """The lines that this process itself printed, without empty ones."""
         printed = self.log.read_bytes()[self._starts[self.failed_rank] :].decode(errors="replace")
-        lines = [line.strip() for line in printed.splitlines()]
-        return next((line for line in reversed(lines) if line), "it printed nothing")
+        return [line.strip() for line in printed.splitlines() if line.strip()]
 
     def poll(self) -> int | None:
         """The exit code when all of them have ended: that of the first to fail; None before."""

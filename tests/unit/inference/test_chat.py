@@ -14,6 +14,7 @@ import torch
 
 from judged_candidate import CLASSIFICATION, GENERATION
 from predicted_files import predict_file
+from small_memory import run_out_beyond
 from tunesmith.cli.main import main
 from tunesmith.errors import CallError
 from tunesmith.evaluation.served import ServedModel
@@ -149,6 +150,13 @@ def test_models_that_do_not_write_are_refused(bert: Path, llama: Path, tmp_path:
     (onnx / "model.safetensors").rename(onnx / "model.onnx")
     with pytest.raises(CallError, match=r"holds model\.onnx; chat needs the model as safetensors"):
         Generator(onnx)
+
+
+def test_an_answer_that_the_memory_has_no_room_for_is_refused_with_its_length(plain: Path) -> None:
+    generator = Generator(plain)
+    generator.model.register_forward_hook(run_out_beyond(0), with_kwargs=True)
+    with pytest.raises(CallError, match=r"tokens of prompt and answer do not fit into the memory of cpu"):
+        Chat(generator, Sampling(max_new_tokens=4)).answer("the film", print)
 
 
 def chat(capsys: Any, *arguments: str) -> tuple[int, str, str]:

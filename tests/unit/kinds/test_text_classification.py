@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
+from small_memory import run_out_beyond
 from table_rows import TableRows
 from tiny_models import copy_without_special_tokens, make_bart
 from tunesmith.errors import DataError
@@ -312,7 +313,7 @@ def test_logits_of_a_model_with_other_places_for_its_labels_are_put_in_order() -
 def load(folder: Path) -> LoadedModel:
     tokenizer = load_tokenizer(folder)
     model = build_model(folder, EXAMPLES, LABELS, None, seed=3).eval()
-    return LoadedModel(model, tokenizer, make_encoder(tokenizer), "cpu")
+    return LoadedModel(model, tokenizer, make_encoder(tokenizer))
 
 
 def test_predictions_of_a_file_are_in_its_order_whatever_the_batch(bert: Path) -> None:
@@ -323,6 +324,15 @@ def test_predictions_of_a_file_are_in_its_order_whatever_the_batch(bert: Path) -
     assert all(table["prediction"] == tables[0]["prediction"] for table in tables)
     for table in tables:
         assert table["probability"].to_pylist() == pytest.approx(tables[0]["probability"].to_pylist(), abs=1e-6)
+
+
+def test_rows_that_do_not_fit_into_the_memory_together_are_predicted_in_parts(bert: Path) -> None:
+    loaded, rows = load(bert), pa.table({"text": ["good", "the film was bad", "bad " * 30, "a", "we liked it"]})
+    whole = kind.predict(loaded, rows, EXAMPLES, LABELS, Limit(max_length=64), 8)
+    loaded.model.register_forward_hook(run_out_beyond(2), with_kwargs=True)
+    parts = kind.predict(loaded, rows, EXAMPLES, LABELS, Limit(max_length=64), 8)
+    assert parts["prediction"] == whole["prediction"]
+    assert parts["probability"].to_pylist() == pytest.approx(whole["probability"].to_pylist(), abs=1e-6)
 
 
 @pytest.mark.parametrize("pair", [None, "other"], ids=["texts", "pairs"])

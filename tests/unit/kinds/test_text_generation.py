@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from apple_gpu import AppleTensor
+from small_memory import run_out_beyond
 from table_rows import TableRows
 from tiny_models import TEXTS, make_llama
 from tunesmith.errors import DataError, ModelError
@@ -41,9 +42,7 @@ def encode(texts: list[str], folder: Path, max_length: int) -> tuple[list[list[i
 
 def load(folder: Path, examples: TextGeneration = EXAMPLES) -> LoadedModel:
     tokenizer = load_tokenizer(folder)
-    return LoadedModel(
-        build_model(folder, examples, (), None, seed=0).eval(), tokenizer, make_encoder(tokenizer), "cpu"
-    )
+    return LoadedModel(build_model(folder, examples, (), None, seed=0).eval(), tokenizer, make_encoder(tokenizer))
 
 
 def generate(folder: Path, texts: list[str], batch_size: int = 4, examples: TextGeneration = EXAMPLES) -> list[str]:
@@ -190,6 +189,13 @@ def test_metrics_weigh_every_token_the_same() -> None:
 def test_the_baseline_is_the_untouched_base_model() -> None:
     assert kind.baseline_predictions(pa.table({}), pa.table({}), ()) is None
     assert kind.baseline_name(pa.table({}), ()) == "untouched base model"
+
+
+def test_texts_that_do_not_fit_into_the_memory_together_are_continued_in_parts(llama: Path) -> None:
+    texts, loaded = ["once upon", "", "the story was very bad and"], load(llama)
+    loaded.model.register_forward_hook(run_out_beyond(1), with_kwargs=True)
+    found = kind.predict(loaded, pa.table({"text": texts}), EXAMPLES, (), BLOCKS, 4)["prediction"].to_pylist()
+    assert found == generate(llama, texts)
 
 
 def test_each_text_is_continued_the_same_alone_and_in_a_batch(llama: Path) -> None:

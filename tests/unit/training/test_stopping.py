@@ -52,6 +52,16 @@ def test_what_an_earlier_process_printed_is_not_taken_for_the_reason_of_this_one
     assert told == f"the training process ended by signal 11: it printed nothing. All that it printed: {log}"
 
 
+def test_a_process_that_ran_out_of_memory_is_told_as_one_whatever_it_printed_behind_that(tmp_path):
+    log = tmp_path / "log"
+    told = "RuntimeError: CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"
+    with hold(tmp_path) as lock:
+        ranks = start_ranks(["sh", "-c", f"echo '{told}'; echo; echo Fatal; kill -ABRT $$"], [log], os.environ, lock)
+        ranks.wait()
+        ranks.close()
+    assert f"the training process ran out of memory ({told}). Lower" in _explain(ranks.returncode, ranks)
+
+
 def signal_in(seconds, number):
     timer = threading.Timer(seconds, os.kill, (os.getpid(), number))
     timer.start()
