@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from tunesmith.errors import OutOfMemoryError, TrainingError
 from tunesmith.modeling.out_of_memory import is_out_of_memory
+from tunesmith.modeling.placing import give_back_memory
 from tunesmith.training.checkpoints import Position
 from tunesmith.training.job import Job
 from tunesmith.training.loss import IGNORED, Batch, Loss, find_targets
@@ -83,7 +84,8 @@ class GradientSum:
             try:
                 return self._compute_loss(model, [*split_batch(batch, self.max_tokens)])
             except _NoRoomError as error:
-                self._lower_limit(error)
+                size = error.size
+            self._lower_limit(size)  # outside of the handler: the error holds on to what the pass has computed
 
     def agree_on_limit(self) -> int | None:
         """The lowest `max_tokens` of all processes, which all have from now on: a continuation knows only one."""
@@ -100,8 +102,8 @@ class GradientSum:
             try:
                 return self._compute(model, step, whole)
             except _NoRoomError as error:
-                self._lower_limit(error)
-            # Outside of the handler: the error holds on to what the pass has computed.
+                size = error.size
+            self._lower_limit(size)  # outside of the handler: the error holds on to what the pass has computed
             model.zero_grad(set_to_none=True)
             _set_randomness(self._device, randomness)
 
@@ -144,24 +146,23 @@ class GradientSum:
             self._pass(model, step.stand_in, 0.0)
             _set_randomness(self._device, randomness)
 
-    def _lower_limit(self, error: _NoRoomError) -> None:
-        if self._is_sharded and error.num_rows > 1:
-            limit = error.num_tokens // 2
+    def _lower_limit(self, size: _Size) -> None:
+        limit = size.num_tokens // 2
+        if self._is_sharded and size.num_rows > 1:
             raise OutOfMemoryError(
-                f"{error.num_tokens:,} tokens at once do not fit into the memory of {self._device}; with train.fsdp a "
+                f"{size.num_tokens:,} tokens at once do not fit into the memory of {self._device}; with train.fsdp a "
                 f"step cannot begin again. Set train.max_micro_batch_tokens to {limit} or less; the effective batch "
                 "size stays.",
                 limit,
             )
-        if error.num_rows == 1:
+        if size.num_rows == 1:
             raise TrainingError(
-                f"a single example of {error.num_tokens:,} tokens does not fit into the memory of {self._device}. "
+                f"a single example of {size.num_tokens:,} tokens does not fit into the memory of {self._device}. "
                 "Lower tokenize.max_length, train an adapter with model.lora, or choose a smaller base model."
             )
-        self.max_tokens = error.num_tokens // 2
-        self._on_limit(self.max_tokens)
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
+        self.max_tokens = limit
+        self._on_limit(limit)
+        give_back_memory()
 
 
 @contextmanager
@@ -174,13 +175,18 @@ def _noticing_no_room(part: Batch) -> Iterator[None]:
         raise _NoRoomError(part) from None
 
 
+class _Size(NamedTuple):
+    num_rows: int
+    num_tokens: int
+
+
 class _NoRoomError(Exception):
-    """A part did not fit; it holds on to nothing but its size."""
+    """A part of this size did not fit."""
 
     def __init__(self, part: Batch) -> None:
         super().__init__()
-        self.num_rows, longest = part["input_ids"].shape
-        self.num_tokens = self.num_rows * longest
+        num_rows, longest = part["input_ids"].shape
+        self.size = _Size(num_rows, num_rows * longest)
 
 
 def split_batch(batch: Batch, max_tokens: int | None) -> Iterator[Batch]:

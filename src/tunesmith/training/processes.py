@@ -26,6 +26,9 @@ and longer than a checkpoint takes to be written."""
 BUCKET_BYTES = 32 << 20
 """Gradients are sent in parcels of about this size: many small ones would each wait for the answer."""
 
+WARM_UP_BYTES = 4 << 10
+"""A small parcel."""
+
 Item = TypeVar("Item")
 
 
@@ -46,12 +49,13 @@ def join(job: Job, rank: int) -> Iterator[None]:
     if num_processes == 1:
         yield
         return
-    backend = "gloo"
-    if torch.cuda.is_available():
-        backend = "cpu:gloo,cuda:nccl"
+    backend = "gloo" if accelerator is None else "cpu:gloo,cuda:nccl"
+    if accelerator is not None:
         torch.cuda.set_device(rank)
     store = dist.FileStore(str(job.rendezvous), num_processes)  # type: ignore[attr-defined]  # exported without saying so
     dist.init_process_group(backend, store=store, rank=rank, world_size=num_processes, timeout=TIMEOUT)
+    if accelerator is not None:
+        _warm_up(torch.device("cuda", rank))
     has_ended_well = False
     try:
         yield
@@ -63,6 +67,14 @@ def join(job: Job, rank: int) -> Iterator[None]:
         # After an error, NCCL would wait for the others. Gloo does not, and would abort the process at its end.
         if has_ended_well or backend == "gloo":
             dist.destroy_process_group()
+
+
+def _warm_up(device: torch.device) -> None:
+    """Let NCCL take its memory now: it does so when it first sends, and later torch has taken the whole card."""
+    for num_bytes in (WARM_UP_BYTES, BUCKET_BYTES):  # small parcels go another way than large ones
+        dist.all_reduce(torch.zeros(num_bytes // 4, device=device))
+    torch.cuda.synchronize(device)
+    torch.cuda.empty_cache()
 
 
 def check_devices(num_processes: int, device_type: str, num_gpus: int) -> None:

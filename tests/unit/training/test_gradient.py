@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -102,6 +104,33 @@ def test_an_example_that_does_not_fit_alone_is_told_with_its_length(
         TrainingError, match=r"a single example of \d+ tokens does not fit .* Lower tokenize.max_length"
     ):
         train_where_memory_ends(engine, job, train_here, monkeypatch, 2)
+
+
+@pytest.mark.parametrize("what", ["step", "validation"])
+def test_what_a_pass_has_computed_is_gone_when_the_gpu_s_memory_is_given_back(what, monkeypatch):
+    weights, graph, alive = torch.nn.Parameter(torch.ones(10)), [], []
+
+    class Model(torch.nn.Module):
+        def forward(self, input_ids, attention_mask, labels):
+            hidden = input_ids.float() @ weights.clone()
+            graph.append(weakref.ref(hidden))
+            if len(input_ids) > 2:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return type("Output", (), {"loss": (hidden * labels[:, 0]).mean()})
+
+    monkeypatch.setattr("torch.cuda.empty_cache", lambda: alive.append([ref() for ref in graph if ref() is not None]))
+    batch = {name: torch.ones(4, 10, dtype=torch.long) for name in ("input_ids", "attention_mask", "labels")}
+    gradient = GradientSum(Loss(TrainConfig(), None), torch.device("cpu"), None, lambda _limit: None)
+    gc.disable()
+    try:
+        if what == "step":
+            gradient.add(Model(), Step([batch], 4, 40, 40, 1.0))
+        else:
+            with torch.no_grad():
+                gradient.compute_loss(Model(), batch)
+    finally:
+        gc.enable()
+    assert alive == [[]]
 
 
 def test_a_sharded_model_s_step_cannot_begin_again_and_says_what_to_set():

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
+from torch import distributed as dist
 
 from killable_training import Told, Trainings, assert_same, kill_parent, kill_rank, stop_rank
 from tiny_models import copy_without_dropout
@@ -173,6 +174,25 @@ def test_processes_on_an_apple_gpu_are_refused_as_they_could_not_add_up_their_gr
     with pytest.raises(CallError, match=r"num_processes is 2, .* this machine has mps. Set train.num_processes to 1"):
         check_devices(2, "mps", num_gpus=0)
     check_devices(1, "mps", num_gpus=0)
+
+
+def test_nccl_takes_its_memory_before_anything_is_trained(monkeypatch, make_job, tmp_path):
+    done, zeros = [], torch.zeros
+    monkeypatch.setattr("torch.accelerator.current_accelerator", lambda **_: torch.device("cuda"))
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    for name in ("set_device", "synchronize"):
+        monkeypatch.setattr(f"torch.cuda.{name}", lambda _device: None)
+    monkeypatch.setattr("torch.zeros", lambda size, device: done.append(str(device)) or zeros(size))
+    for name in ("init_process_group", "destroy_process_group"):
+        monkeypatch.setattr(dist, name, lambda *_, name=name, **__: done.append(name))
+    monkeypatch.setattr(dist, "all_reduce", lambda values: done.append(values.numel() * 4))
+    with processes.join(make_job(tmp_path, num_processes=2), 1):
+        done.append("training")
+    init, first, small, second, large, *rest = done
+    assert (init, first, second, large) == ("init_process_group", "cuda:1", "cuda:1", processes.BUCKET_BYTES)
+    assert small < 1 << 16
+    assert rest == ["training", "destroy_process_group"]
 
 
 @given(num_items=st.integers(0, 20), count=st.integers(1, 5))
