@@ -16,6 +16,7 @@ from tunesmith.errors import ModelError, UserError
 from tunesmith.features.chunks import Encoding, EncodingPlan, ensure_features, plan_encoding
 from tunesmith.features.counts import Counts, add_up, as_facts, check_not_empty, describe, refuse_too_long
 from tunesmith.features.files import SPLITS, FeaturesFile, write_index
+from tunesmith.features.known_ids import OR_RESIZE, check_known, describe_unknown
 from tunesmith.features.tokenizer_files import SavedTokenizer, ensure_tokenizer
 from tunesmith.kinds import Examples, find_kind, kind_module
 from tunesmith.kinds.limit import Limit, OnOverflow
@@ -199,29 +200,14 @@ def _link(folder: Path, split: str, chunks: Sequence[Chunk], cache: ChunkCache) 
 
 def _check_vocabulary(tokenizer: SavedTokenizer) -> None:
     if tokenizer.facts["unknown"] is not None:
-        number, token = tokenizer.facts["unknown"]
+        (number, token), base = tokenizer.facts["unknown"], tokenizer.base
         raise ModelError(
-            f"{_describe_unknown(tokenizer, number, token)}: the two do not belong together. Put the tokenizer that "
-            f"the model was trained with in the folder{_OR_RESIZE}."
+            f"{describe_unknown(number, token, base.folder, base.vocab_size)}: the two do not belong together. Put the "
+            f"tokenizer that the model was trained with in the folder{OR_RESIZE}."
         )
 
 
 def _check_ids(counts: Iterable[Counts], tokenizer: SavedTokenizer) -> None:
-    largest, vocab_size = max(count.max_id for count in counts), tokenizer.base.vocab_size
-    if vocab_size is not None and largest >= vocab_size:
-        token = tokenizer.facts["unknown_if_written"].get(str(largest))
-        raise ModelError(
-            f"{_describe_unknown(tokenizer, largest, token)}, and a row has it. Take it out of the rows, or out of the "
-            f"tokenizer's files{_OR_RESIZE}."
-        )
-
-
-_OR_RESIZE = (
-    "; or, where tokens were added to it, give the model embeddings for them: "
-    "model.resize_token_embeddings(len(tokenizer)), and save both with save_pretrained"
-)
-
-
-def _describe_unknown(tokenizer: SavedTokenizer, number: int, token: str | None) -> str:
-    base, named = tokenizer.base, "" if token is None else f" for {token!r}"
-    return f"{base.folder}: the tokenizer has the token id {number}{named}, but the model knows {base.vocab_size} ids"
+    largest = max(count.max_id for count in counts)
+    token, base = tokenizer.facts["unknown_if_written"].get(str(largest)), tokenizer.base
+    check_known(largest, token, "a row", base.folder, base.vocab_size)

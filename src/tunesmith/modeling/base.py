@@ -102,7 +102,7 @@ def open_base(folder: Path, weights: Iterable[Path]) -> Base:
         tokenizer=_hash([folder / "config.json", *_matching(folder, TOKENIZER_FILES)]),
         weights=(*weights, *_matching(folder, ("generation_config.json",))),
         max_length=_find_max_length(folder, settings),
-        vocab_size=_find_vocab_size(settings),
+        vocab_size=find_vocab_size(settings),
     )
 
 
@@ -200,7 +200,8 @@ def _find_max_length(folder: Path, settings: Mapping[str, Any]) -> int | None:
     return min((int(limit) for limit in limits if limit and 0 < limit < _NO_LIMIT), default=None)
 
 
-def _find_vocab_size(settings: Mapping[str, Any]) -> int | None:
+def find_vocab_size(settings: Mapping[str, Any]) -> int | None:
+    """The number of token ids that a model knows, by its config.json; None where that does not say."""
     of_text = settings.get("text_config")  # of a model that reads more than text
     sizes = [part.get("vocab_size") for part in (of_text, settings) if isinstance(part, Mapping)]
     return next((size for size in sizes if size is not None), None)

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tunesmith.data.files import SourceFile
@@ -27,8 +28,10 @@ from tunesmith.data.stream_snapshot import open_description
 from tunesmith.errors import DataError
 from tunesmith.features.batching import CHUNK_BATCHES, Features, plan_batches
 from tunesmith.features.counts import add_up, refuse_too_long
+from tunesmith.features.known_ids import check_known
 from tunesmith.kinds import find_kind
 from tunesmith.kinds.limit import Limit
+from tunesmith.modeling.base import find_vocab_size, read_json
 from tunesmith.modeling.tokenizer import load_tokenizer, make_encoder
 from tunesmith.training.config import TrainConfig
 from tunesmith.training.job import Job
@@ -180,8 +183,13 @@ def make_encode(job: Job, limit: Limit) -> Encode:
     Args:
         job: The training.
         limit: How long an example may be.
+
+    Raises:
+        ModelError: When it is called: a row has a token that the model has no embedding for.
     """
-    kind, encoder = find_kind(job.examples), make_encoder(load_tokenizer(job.features / "tokenizer"))
+    tokenizer = load_tokenizer(job.features / "tokenizer")
+    kind, encoder = find_kind(job.examples), make_encoder(tokenizer)
+    vocab_size = find_vocab_size(read_json(job.base / "config.json"))
     columns = [*dict.fromkeys(kind.required_columns(job.examples))]
 
     def encode(rows: pa.Table) -> pa.Table:
@@ -189,11 +197,23 @@ def make_encode(job: Job, limit: Limit) -> Encode:
         names = name_rows(hashes, np.zeros(len(hashes), dtype=np.int64))
         named = rows.select(columns).add_column(0, ROW_ID, names)
         encoded = kind.encode(named, encoder, job.examples, job.labels, limit)
-        facts = {**encoded.counts, "max_id": 0, "too_long": encoded.too_long}
+        number, row = _find_largest_id(encoded.features)
+        facts = {**encoded.counts, "max_id": number, "too_long": encoded.too_long}
         refuse_too_long({"train": add_up([facts])}, limit)
+        check_known(number, str(tokenizer.convert_ids_to_tokens(number)), f"row {row}", job.base, vocab_size)
         return encoded.features
 
     return encode
+
+
+def _find_largest_id(features: pa.Table) -> tuple[int, str | None]:
+    """The largest token id, and the name of the first example that has it."""
+    ids = features["input_ids"].combine_chunks()
+    values = pc.list_flatten(ids).to_numpy(zero_copy_only=False)
+    if not len(values):
+        return 0, None
+    owner = pc.list_parent_indices(ids)[int(values.argmax())].as_py()
+    return int(values.max()), features[ROW_ID][owner].as_py()
 
 
 def keep_refused(job: Job, folder: Path) -> dict[str, Any]:

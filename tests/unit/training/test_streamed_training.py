@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import islice
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -19,11 +20,12 @@ from tunesmith.data.files import SourceFile
 from tunesmith.data.stream import RowStream, StreamOrder
 from tunesmith.data.stream_rows import StreamConfig
 from tunesmith.data.stream_snapshot import open_description
-from tunesmith.errors import DataError, Preempted
+from tunesmith.errors import DataError, ModelError, Preempted
 from tunesmith.features.files import read_split
 from tunesmith.kinds.limit import Limit
 from tunesmith.modeling.base import find_base
 from tunesmith.modeling.config import ModelConfig
+from tunesmith.modeling.tokenizer import load_tokenizer
 from tunesmith.store.folder import FolderStore
 from tunesmith.store.sealed import read_manifest
 from tunesmith.training.config import TrainConfig
@@ -132,6 +134,22 @@ def test_rows_are_encoded_in_training_as_the_encode_stage_does_it(tmp_path, bert
     found = make_encode(job, limit)(rows)
     assert found.to_pylist() == expected.select(found.column_names).to_pylist()
     assert set(expected.column_names) - set(found.column_names) <= {"row_id", "window"}
+
+
+def test_a_row_outside_the_sample_with_a_token_that_the_model_does_not_know_is_named(tmp_path, make_job):
+    job = make_job()
+    tokenizer = load_tokenizer(job.features / "tokenizer")
+    number = len(tokenizer)
+    tokenizer.add_tokens(["<picture>"])
+    tokenizer.save_pretrained(tmp_path / "features" / "tokenizer")
+    encode = make_encode(job.model_copy(update={"features": tmp_path / "features"}), Limit(max_length=64))
+    rows = pa.table({"text": ["w1", "w2 <picture> w3", "w4"], "label": ["good", "bad", "good"]})
+    named = encode(rows.filter([True, False, True]))["row_id"].to_pylist()
+    with pytest.raises(
+        ModelError, match=rf"token id {number} for '<picture>', but the model knows {number} ids, and row \w+\S* has it"
+    ) as told:
+        encode(rows)
+    assert not any(name in str(told.value) for name in named)
 
 
 def test_what_the_contract_refuses_while_training_goes_on_is_kept_with_the_candidate(tmp_path, bert, streamed):
