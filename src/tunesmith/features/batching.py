@@ -49,6 +49,32 @@ def plan_batches(lengths: IntArray, batch_size: int, *, group_by_length: bool, s
     return [batches[number] for number in random.permutation(len(batches))]
 
 
+def plan_even_batches(
+    lengths: IntArray, batch_size: int, *, group_by_length: bool, seed: int, group: int
+) -> list[IntArray]:
+    """Put every example of a group of a stream in one batch; as `plan_batches`, but none has much fewer than another.
+
+    There are many groups, and each would have a last batch of its own, that takes a step as large as any other's.
+
+    Args:
+        lengths: Tokens of each example, shape (num_examples,), at least one.
+        batch_size: Most examples in a batch.
+        group_by_length: Whether examples of like length share a batch.
+        seed: The recipe's seed.
+        group: The number of the group, from 0.
+
+    Returns:
+        The row numbers of each batch; together a permutation of all rows.
+    """
+    random = np.random.default_rng([seed, group])
+    order = random.permutation(len(lengths))
+    num_batches = -(-len(lengths) // batch_size)
+    if not group_by_length:
+        return np.array_split(order, num_batches)
+    batches = np.array_split(_by_length(order, lengths), num_batches)
+    return [batches[number] for number in random.permutation(num_batches)]
+
+
 class Features:
     """The features of a split, of which only what a batch needs is read from the disk.
 

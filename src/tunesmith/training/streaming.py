@@ -26,7 +26,7 @@ from tunesmith.data.stream_quarantine import StreamQuarantine
 from tunesmith.data.stream_rows import StreamConfig
 from tunesmith.data.stream_snapshot import open_description
 from tunesmith.errors import DataError
-from tunesmith.features.batching import CHUNK_BATCHES, Features, plan_batches
+from tunesmith.features.batching import CHUNK_BATCHES, Features, plan_even_batches
 from tunesmith.features.counts import add_up, refuse_too_long
 from tunesmith.features.known_ids import check_known
 from tunesmith.kinds import find_kind
@@ -72,9 +72,9 @@ class FeatureStream:
     Where several processes train together, each reads all of it, and a batch is what all of them take at once. So the
     stream stands at the same place in all of them.
 
-    Some batches' worth of examples make a group, in which batches are made as they are of all examples where all are at
-    hand. While a group is trained on, a thread makes the next. So where the stream stands is where the rows stood
-    before the group, and how many of its batches were taken.
+    Some batches' worth of examples make a group, in which batches are made as they are of all examples where all
+    are at hand, but of nearly equal size. While a group is trained on, a thread makes the next. So where the stream
+    stands is where the rows stood before the group, and how many of its batches were taken.
 
     Args:
         rows: The rows that train.
@@ -128,12 +128,12 @@ class FeatureStream:
             if num_examples == 0 and self._rows.epochs - before > 1:
                 _refuse_empty()
         features = Features(pa.concat_tables(tables))
-        batches = plan_batches(
+        batches = plan_even_batches(
             features.lengths,
             self._config.common_batch_size,
             group_by_length=self._groups,
             seed=self._config.seed,
-            epoch=self._number,
+            group=self._number,
         )
         self._number += 1
         return _Group(self._number - 1, start, features, batches, (before, self._rows.epochs))

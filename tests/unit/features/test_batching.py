@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunesmith.features.batching import CHUNK_BATCHES, Features, make_collator, plan_batches
+from tunesmith.features.batching import CHUNK_BATCHES, Features, make_collator, plan_batches, plan_even_batches
 from tunesmith.features.files import FeaturesFile, read_split, write_features, write_index
 from tunesmith.kinds import text_classification
 
@@ -130,3 +130,22 @@ def test_the_tokens_that_occur_are_found_in_every_chunk(tmp_path: Path) -> None:
         files.append(FeaturesFile(file=f"{number}.arrow", num_examples=1))
     write_index(tmp_path, "train", files)
     assert Features(read_split(tmp_path, "train")).find_tokens(11).nonzero()[0].tolist() == [0, 3, 5, 9]
+
+
+@given(
+    lengths=st.lists(st.integers(1, 50), min_size=1, max_size=200),
+    size=st.integers(1, 40),
+    group_by_length=st.booleans(),
+)
+def test_a_group_of_a_stream_is_cut_in_as_few_batches_as_can_be_and_of_nearly_equal_size(
+    lengths, size, group_by_length
+):
+    options = {"group_by_length": group_by_length, "seed": 1, "group": 3}
+    batches = plan_even_batches(np.array(lengths), size, **options)
+    assert sorted(row for batch in batches for row in batch.tolist()) == [*range(len(lengths))]
+    sizes = [len(batch) for batch in batches]
+    assert len(sizes) == -(-len(lengths) // size)
+    assert max(sizes) <= size
+    assert max(sizes) - min(sizes) <= 1
+    again = plan_even_batches(np.array(lengths), size, **options)
+    assert [batch.tolist() for batch in batches] == [batch.tolist() for batch in again]

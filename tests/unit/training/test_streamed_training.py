@@ -93,6 +93,14 @@ def test_batches_go_on_behind_any_of_them_and_into_the_next_epoch(make_job):
         assert flatten(take(stream, 50)) == flatten(whole[index + 1 : index + 51])
 
 
+@pytest.mark.parametrize("groups", [True, False])
+def test_no_step_of_a_stream_has_many_fewer_examples_than_another(make_job, groups):
+    job = make_job(SMALL.model_copy(update={"per_device_train_batch_size": 6}))
+    sizes = [len(batch.rows) for batch in take(open_stream(job, groups=groups), 130)]
+    assert set(sizes) <= {5, 6}
+    assert np.mean(sizes) > 5.8
+
+
 def test_no_row_that_validates_or_tests_is_ever_trained_on(make_job, streamed):
     job = make_job()
     trained = {tuple(ids) for ids in flatten(take(open_stream(job, groups=True), 300))}
