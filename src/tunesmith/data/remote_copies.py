@@ -2,10 +2,12 @@
 
 <folder>/<key>/<name>          the copy, while there is room for it
 <folder>/<key>/copied.json     what it holds: sha256, size, time; it stays, and its own time tells of the last use
+<folder>/<key>/lock            held by the process that copies it; others wait, and find the copy
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
@@ -24,7 +26,7 @@ from tunesmith.store.sealed import write_json_atomically
 
 log = logging.getLogger(__name__)
 
-NOTE = "copied.json"
+NOTE, LOCK = "copied.json", "lock"
 ABANDONED_SECONDS = 3600.0
 """After so long without a byte, half a copy belongs to nobody any more."""
 ATTEMPTS = 5
@@ -39,8 +41,9 @@ def find_remote(file: SourceFile, remote: Remote, client: S3Client) -> SourceFil
         UserError: It is gone or changed since it was found, or the server refuses us.
     """
     note = file.path.with_name(NOTE)
-    if not note.exists():
-        _fetch(file, remote, client, "")
+    with _held(file):
+        if not note.exists():
+            _fetch(file, remote, client, "")
     held = json.loads(note.read_bytes())
     return replace(file, **held, remote=remote)
 
@@ -69,13 +72,29 @@ def open_file(file: SourceFile) -> Iterator[BinaryIO]:
 def _ensure_copy(file: SourceFile) -> None:
     assert file.remote is not None
     assert file.sha256 is not None
-    if _is_as_copied(file):
-        file.path.with_name(NOTE).touch()
+    if not _is_as_copied(file):
+        with _held(file):
+            _replace_copy(file, file.remote, file.sha256)
+    file.path.with_name(NOTE).touch()
+
+
+def _replace_copy(file: SourceFile, remote: Remote, sha256: str) -> None:
+    if _is_as_copied(file):  # another process, which was waited for, has made it
         return
     if file.path.exists():
         log.warning("stream: the copy of %s is not as it was made; it is fetched again", file.place)
         file.path.unlink(missing_ok=True)
-    _fetch(file, file.remote, S3Client(S3Config(**file.remote.s3)), file.sha256)
+    _fetch(file, remote, S3Client(S3Config(**remote.s3)), sha256)
+
+
+@contextmanager
+def _held(file: SourceFile) -> Iterator[None]:
+    """Wait for whoever copies the same object, and keep others from it as long as the block lasts."""
+    path = file.path.with_name(LOCK)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _is_as_copied(file: SourceFile) -> bool:
@@ -89,7 +108,6 @@ def _is_as_copied(file: SourceFile) -> bool:
 def _fetch(file: SourceFile, remote: Remote, client: S3Client, sha256: str) -> None:
     _make_room(file, remote)
     log.info("stream: copying %s, %s bytes", file.place, f"{remote.size_bytes:,}")
-    file.path.parent.mkdir(parents=True, exist_ok=True)
     aside = file.path.with_name(f"{uuid.uuid4().hex}.part")
     try:
         found = S3Object(remote.uri, remote.etag, remote.size_bytes, remote.version)
@@ -111,12 +129,14 @@ def _make_room(file: SourceFile, remote: Remote) -> None:
             f"{file.place}: has {remote.size_bytes:,} bytes, and data.streaming.max_copied_bytes leaves room for "
             f"{remote.room_bytes:,}. Raise it, or cut the object in smaller ones."
         )
-    copies = [path for path in file.path.parent.parent.glob("*/*") if path.name != NOTE and not _is_being_made(path)]
+    copies = [path for path in file.path.parent.parent.glob("*/*") if path.name not in (NOTE, LOCK)]
     sizes = {path: _find_size(path) for path in copies}
     left = remote.room_bytes - remote.size_bytes - sum(sizes.values())
     for path in sorted(sizes, key=_last_used):
         if left >= 0:
             return
+        if _is_being_made(path):
+            continue
         path.unlink(missing_ok=True)
         left += sizes[path]
 

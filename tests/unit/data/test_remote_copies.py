@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -103,6 +105,40 @@ def test_all_rows_come_once_and_never_more_than_the_room_is_copied(open_stream, 
     assert {text.split()[1] for text in texts} == {str(number) for number in range(NUM_OBJECTS)}
     assert max(most) <= open_stream.room
     assert copied_bytes(tmp_path) <= open_stream.room
+
+
+def test_processes_that_read_the_same_object_at_once_copy_it_once(open_stream, bucket, tmp_path):
+    file = open_stream.fetch()[0]
+    file.path.unlink(missing_ok=True)
+    bucket.downloads.clear()
+    download = bucket.download
+
+    def download_slowly(*args):
+        time.sleep(0.3)
+        return download(*args)
+
+    bucket.download = download_slowly
+
+    def read(_number):
+        with remote_copies.open_file(file) as raw:
+            return raw.read()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(read, range(4))) == {bucket.objects[file.remote.uri]}
+    assert bucket.downloads == [file.remote.uri]
+
+
+def test_what_another_process_is_copying_takes_room_too(open_stream, bucket, tmp_path):
+    files = open_stream.fetch()
+    for file in files[:3]:
+        with remote_copies.open_file(file):
+            pass
+    part = files[5].path.with_name("other.part")
+    part.write_bytes(bytes(files[5].size_bytes))
+    with remote_copies.open_file(files[4]):
+        pass
+    assert part.exists()
+    assert copied_bytes(tmp_path) + files[5].size_bytes <= open_stream.room
 
 
 def test_a_stream_goes_on_exactly_though_every_copy_has_gone(open_stream, tmp_path):
