@@ -105,7 +105,7 @@ def _leave(flow_run_id: UUID, stop: BaseException) -> None:
 def _understudy(flow_run_id: str) -> Iterator[None]:
     """Have a process beside this one that knows when this one is killed."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tunesmith.tasks.understudy", flow_run_id],
+        [sys.executable, "-P", "-m", "tunesmith.tasks.understudy", flow_run_id],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,  # a worker reads our output to its end before it says how we ended
         stderr=subprocess.DEVNULL,

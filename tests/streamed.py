@@ -39,7 +39,7 @@ class Streamed:
         self.folder, self.sampled = folder, sampled
         section = json.dumps({"sources": sources or [{"files": ["*.jsonl"]}], **data})
         self.data = DataConfig.model_validate_json(section, context={"folder": folder})
-        examples = examples or TextGeneration(kind="text-generation", text="text")
+        examples = examples or TextGeneration(kind="text-generation", text="text", max_new_tokens=8)
         self.config = StreamConfig(self.data, examples, split or SplitConfig())
 
     @property

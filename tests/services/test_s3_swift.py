@@ -246,7 +246,7 @@ def test_a_stream_of_more_objects_than_find_room_is_that_of_files_in_the_same_or
         (here / f"{shard}.jsonl.gz").write_bytes(content)
         client.put(f"{bucket}/{shard}.jsonl.gz", content)
     room = sum(path.stat().st_size for path in here.iterdir()) // 4
-    examples = TextGeneration(kind="text-generation", text="text")
+    examples = TextGeneration(kind="text-generation", text="text", max_new_tokens=8)
 
     def read(files: str, **source: object) -> list[str]:
         streaming = {"shuffle_buffer": 300, "max_copied_bytes": room}

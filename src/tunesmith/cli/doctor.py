@@ -19,7 +19,7 @@ from typing import Literal
 
 import click
 
-from tunesmith.cli.output import Output, json_option, pass_output
+from tunesmith.cli.output import FAILED, Output, json_option, pass_output
 from tunesmith.cli.table import format_bytes, format_table
 from tunesmith.home import Home
 from tunesmith.tracking.unrecorded import Unrecorded, list_unrecorded
@@ -46,7 +46,6 @@ DISK_FAIL_BYTES, DISK_WARN_BYTES = 1e9, 10e9
 MEMORY_FAIL_BYTES, MEMORY_WARN_BYTES = 1e9, 4e9
 """torch alone takes half a gigabyte; training takes 16 bytes a weight, and activations on top."""
 REACH_SECONDS = 5
-FAILED = 4
 
 State = Literal["ok", "warn", "fail"]
 

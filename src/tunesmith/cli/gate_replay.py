@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tunesmith.cli.output import Output, json_option, pass_output
+from tunesmith.cli.output import FAILED, Output, json_option, pass_output
 from tunesmith.cli.registry_option import find_tracking
 from tunesmith.cli.store_option import open_named_store, store_option
 from tunesmith.errors import CallError
@@ -19,7 +19,7 @@ REGISTERED = "models:/"
 @store_option
 @json_option
 @pass_output
-def command(output: Output, decision: str, store: str | None) -> None:
+def command(output: Output, decision: str, store: str | None) -> int:
     """Decide again from what DECISION rested on, with no network, and compare with what was decided.
 
     DECISION is a folder with decision.json and the predictions, as MLflow has it in the run of a candidate; the key of
@@ -32,7 +32,10 @@ def command(output: Output, decision: str, store: str | None) -> None:
     lines = [f"{found.again.verdict} again: {same}", *(f"  {reason}" for reason in found.again.reasons)]
     lines += [f"  {difference}" for difference in found.differences]
     output.show(found.model_dump(mode="json"), "\n".join(lines))
-    found.check()
+    if found.problem is None:
+        return 0
+    output.note(f"error: {found.problem}")
+    return FAILED
 
 
 def _find_folder(decision: str, store_uri: str | None) -> Path:

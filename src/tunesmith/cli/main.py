@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import atexit
+import io
 import logging
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
 from tunesmith import __version__
 from tunesmith.cli.lazy_group import LazyGroup
-from tunesmith.cli.output import INTERRUPTED, Output, plain_logging
+from tunesmith.cli.output import Output, plain_logging
 from tunesmith.environment import fill_environment
 from tunesmith.home import Home
 
@@ -86,17 +87,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     fill_environment(os.environ)
+    _write_any_character(sys.stdout)
     output = Output(sys.stdout)
     with plain_logging():
         try:
             result: Any = group.main(list(arguments), "tunesmith", standalone_mode=False, obj=output)
         except (KeyboardInterrupt, click.Abort):
-            output.note("interrupted")
-            return INTERRUPTED
+            output.is_json = output.is_json or "--json" in arguments
+            return output.interrupt()
         except Exception as error:  # the edge: whatever happens, people see a line and not a traceback
             from tunesmith.store.disk import put_in_words
 
             output.is_json = output.is_json or "--json" in arguments
-            home = Home.locate(os.environ, Path.cwd())
+            home = _find_home()
             return output.fail(put_in_words(error, home.folder), home.log_folder)
     return result if isinstance(result, int) else 0
+
+
+def _write_any_character(stream: TextIO) -> None:
+    """A character that the terminal's encoding lacks is written as an escape, as on stderr, and ends no command."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
+
+
+def _find_home() -> Home:
+    try:
+        return Home.locate(os.environ, Path.cwd())
+    except FileNotFoundError:  # somebody has deleted the working directory
+        import tempfile
+
+        return Home(Path(tempfile.gettempdir()) / "tunesmith")

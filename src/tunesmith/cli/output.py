@@ -24,7 +24,7 @@ import click
 
 from tunesmith.errors import RecipeError, TunesmithError
 
-UNEXPECTED = 4
+FAILED = 4
 INTERRUPTED = 130
 
 
@@ -44,13 +44,17 @@ class Output:
         """Print a command's result, once: the document with `--json`, else the text.
 
         Args:
-            document: JSON values; a path or a tuple in it is written as JSON has it.
+            document: JSON values; a path or a tuple in it is written as JSON has it, a number that is none as null.
             text: The same for people; may have many lines.
         """
+        click.echo(self._write_json(document) if self.is_json else text, file=self.stdout)
+
+    def _write_json(self, document: object) -> str:
         import json  # here and below: what `--help` does not need, it does not wait for
 
-        shown = json.dumps(document, indent=2, ensure_ascii=False, default=_as_json) if self.is_json else text
-        click.echo(shown, file=self.stdout)
+        plain = json.loads(json.dumps(document, default=_as_json), parse_constant=lambda _: None)
+        # What UTF-8 does not encode, half a surrogate pair, stdout writes as JSON would.
+        return json.dumps(plain, indent=2, ensure_ascii=not _is_utf8(self.stdout), allow_nan=False)
 
     def stream(self, text: str) -> None:
         """Print a part of a result as soon as it is there; nothing where one document is asked for."""
@@ -74,12 +78,27 @@ class Output:
         if isinstance(error, (TunesmithError, click.ClickException)):
             code, message = error.exit_code, _message(error)
         else:
-            code, message = UNEXPECTED, _unexpected_message(error, log_folder)
+            code, message = FAILED, _unexpected_message(error, log_folder)
         if self.is_json:
             self.show({"error": _error_document(error, code, message)}, "")
         is_list = isinstance(error, RecipeError)
         self.note(message if is_list else f"error: {message}")
         return code
+
+    def interrupt(self) -> int:
+        """Say that somebody pressed Ctrl-C.
+
+        Returns:
+            The exit code.
+        """
+        if self.is_json:
+            self.show({"error": {"type": "Interrupted", "message": "interrupted", "exit_code": INTERRUPTED}}, "")
+        self.note("interrupted")
+        return INTERRUPTED
+
+
+def _is_utf8(stream: TextIO) -> bool:
+    return (getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "").startswith("utf8")
 
 
 def _as_json(value: object) -> object:

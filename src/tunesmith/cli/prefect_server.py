@@ -26,6 +26,7 @@ from tunesmith.home import Home
 
 log = logging.getLogger(__name__)
 
+LOOPBACK = "127.0.0.1"
 START_SECONDS = 120
 """How long a server may take to answer for the first time; a loaded machine needs half a minute."""
 STOP_SECONDS = 10
@@ -50,7 +51,7 @@ class EmbeddedServer:
 
     def __init__(self, log_file: Path) -> None:
         self._log_file = log_file
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server((LOOPBACK, 0))
         self._num_starts = 0
         self._process = self._start()
         self._is_stopping = threading.Event()
@@ -59,7 +60,7 @@ class EmbeddedServer:
     @property
     def api_url(self) -> str:
         """What PREFECT_API_URL has to be."""
-        return f"http://127.0.0.1:{self._listener.getsockname()[1]}/api"
+        return f"http://{LOOPBACK}:{self._listener.getsockname()[1]}/api"
 
     def wait_until_up(self) -> None:
         """Wait for the first answer, and watch over it from then on; a server that ends is started again.
@@ -111,7 +112,8 @@ class EmbeddedServer:
         self._log_file.parent.mkdir(parents=True, exist_ok=True)
         with self._log_file.open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "tunesmith.cli.prefect_server", str(self._listener.fileno())],
+                # -P: a module of the user's that lies in the working directory is none of Prefect's
+                [sys.executable, "-P", "-m", "tunesmith.cli.prefect_server", str(self._listener.fileno())],
                 stdin=subprocess.PIPE,  # its end tells the server that we are gone
                 stdout=log,
                 stderr=log,
@@ -137,7 +139,7 @@ def prefect_server(home: Home, environ: MutableMapping[str, str]) -> Iterator[Em
 
     Args:
         home: Where the embedded server keeps its database.
-        environ: The environment; what the user has set stays.
+        environ: The environment; what the user has set stays, but no proxy stands between an embedded server and us.
 
     Yields:
         A server that is starting, or None where PREFECT_API_URL names one.
@@ -149,12 +151,20 @@ def prefect_server(home: Home, environ: MutableMapping[str, str]) -> Iterator[Em
         return
     environ.setdefault("PREFECT_HOME", str(home.prefect_folder))
     server = EmbeddedServer(home.log_folder / "prefect-server.log")
+    _bypass_proxies(environ)
     environ["PREFECT_API_URL"] = server.api_url
     try:
         yield server
     finally:
         del environ["PREFECT_API_URL"]
         server.stop()
+
+
+def _bypass_proxies(environ: MutableMapping[str, str]) -> None:
+    """Have what this machine says to itself go past the proxies that are set."""
+    hosts = [host.strip() for host in environ.get("no_proxy", environ.get("NO_PROXY", "")).split(",") if host.strip()]
+    if LOOPBACK not in hosts and "*" not in hosts:
+        environ["no_proxy"] = environ["NO_PROXY"] = ",".join([*hosts, LOOPBACK])
 
 
 def check_named_server(url: str) -> None:

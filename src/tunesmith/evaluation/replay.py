@@ -35,17 +35,15 @@ class Replay(BaseModel):
         """Whether the two documents are equal."""
         return not self.differences
 
-    def check(self) -> None:
-        """Refuse a decision that does not follow from its predictions.
-
-        Raises:
-            TunesmithError: The two documents differ.
-        """
-        if not self.is_same:
-            raise TunesmithError(
-                f"{self.folder}: the decision does not follow from its predictions: {len(self.differences)} values "
-                "differ. Its files were changed, or it was made by another version of Tunesmith."
-            )
+    @property
+    def problem(self) -> str | None:
+        """Why the decision does not follow from its predictions; None where it does."""
+        if self.is_same:
+            return None
+        return (
+            f"{self.folder}: the decision does not follow from its predictions: {len(self.differences)} values "
+            "differ. Its files were changed, or it was made by another version of Tunesmith."
+        )
 
 
 def replay(folder: Path) -> Replay:

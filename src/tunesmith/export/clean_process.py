@@ -119,8 +119,8 @@ def open_plainly(model: PlainModel, timed: Mapping[str, Batch], num_threads: int
             },
         }
         (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
-        # -I: no PYTHONPATH, no user site, not the working directory.
-        command = [sys.executable, "-I", str(PLAIN_READER), str(folder / "request.json")]
+        # -P: not from this package's folder. Where the libraries are installed is the user's affair.
+        command = [sys.executable, "-P", str(PLAIN_READER), str(folder / "request.json")]
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True, cwd=folder
         )

@@ -110,7 +110,7 @@ def find_limit(tokenize: TokenizeConfig, examples: Examples, base: Base) -> Limi
     """How long an example may be, and what becomes of a longer row.
 
     Raises:
-        ModelError: The recipe asks for more tokens than the model takes, or windows could not move on.
+        ModelError: The recipe asks for more tokens than the model takes, read or written, or windows could not move on.
         UserError: What becomes of a longer row is asked for where no row is too long.
     """
     if not find_kind(examples).CUTS_TEXTS and tokenize.on_overflow != "truncate":
@@ -118,6 +118,7 @@ def find_limit(tokenize: TokenizeConfig, examples: Examples, base: Base) -> Limi
             f"tokenize.on_overflow: {tokenize.on_overflow} has no effect on {examples.kind}, which cuts no text short; "
             "remove it"
         )
+    examples.check_room(base.max_length)
     max_length = compute_max_length(tokenize, base)
     if tokenize.on_overflow == "window" and tokenize.stride >= max_length:
         raise ModelError(

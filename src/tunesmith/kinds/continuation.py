@@ -24,21 +24,20 @@ def cut_prompt(ids: np.ndarray[Any, Any], encoder: Encoder, room: int | None) ->
     return ids if room is None else ids[-room:]
 
 
-def find_room(loaded: LoadedModel, max_new_tokens: int) -> int | None:
-    """Tokens that a prompt may have; None where the model has no limit.
+def find_room(max_new_tokens: int, max_length: int | None) -> int | None:
+    """Tokens that a prompt may have; None where the model takes any number.
 
     Raises:
         ModelError: None are left for a prompt.
     """
-    limit = getattr(loaded.model.config, "max_position_embeddings", None)
-    if limit is None:
+    if max_length is None:
         return None
-    if max_new_tokens >= limit:
+    if max_new_tokens >= max_length:
         raise ModelError(
-            f"examples.max_new_tokens is {max_new_tokens}, but the model takes {limit} tokens, prompt "
-            f"included. Set it to {limit - 1} or less."
+            f"examples.max_new_tokens is {max_new_tokens}, but the model takes {max_length} tokens, prompt included. "
+            f"Set it to {max_length - 1} or less."
         )
-    return int(limit) - max_new_tokens
+    return max_length - max_new_tokens
 
 
 def generate(loaded: LoadedModel, prompts: Sequence[np.ndarray[Any, Any]], max_new_tokens: int) -> list[str]:

@@ -43,6 +43,13 @@ class ExamplesSection(Section):
     kind: str
     """The kind of task."""
 
+    def check_room(self, max_length: int | None) -> None:
+        """Refuse what is asked of a model that takes so many tokens, or any number, and cannot be done with it.
+
+        Raises:
+            ModelError: Which field asks for too much, and what it may be.
+        """
+
 
 class AllRows(Protocol):
     """Rows on the disk, of which a column can be read."""

@@ -50,6 +50,10 @@ class TextGeneration(ExamplesSection):
     max_new_tokens: Annotated[int, Field(ge=1), NOT_IN_KEY] = 64
     """How many tokens `tunesmith predict` generates at most; training does not depend on it."""
 
+    def check_room(self, max_length: int | None) -> None:
+        """Refuse to generate so much that a prompt has no room."""
+        find_room(self.max_new_tokens, max_length)
+
 
 def input_columns(examples: TextGeneration) -> tuple[str, ...]:
     """The columns that the model reads."""
@@ -243,7 +247,7 @@ def predict(
     check_columns(rows, input_columns(examples), row_number)
     check_text(rows, examples.text, row_number)
     prompts = tokenize(loaded.encoder, rows[examples.text], None, NO_LIMIT)
-    room = find_room(loaded, examples.max_new_tokens)
+    room = find_room(examples.max_new_tokens, getattr(loaded.model.config, "max_position_embeddings", None))
     texts = [""] * rows.num_rows
 
     def compute(numbers: np.ndarray[Any, Any]) -> None:

@@ -1,5 +1,6 @@
 import json
 import logging
+import math
 import os
 import re
 import resource
@@ -131,6 +132,39 @@ def test_ctrl_c_ends_with_130(run):
     code, out, err = run(fail_with(KeyboardInterrupt()))
     assert (code, out) == (130, "")
     assert err.strip() == "interrupted"
+
+
+def test_ctrl_c_is_a_document_too(run):
+    code, out, _ = run(fail_with(KeyboardInterrupt()), "--json")
+    assert (code, json.loads(out)["error"]["exit_code"]) == (130, 130)
+
+
+def test_a_number_that_is_none_is_null(run):
+    document = {"delta": math.nan, "interval": (-math.inf, 1.5)}
+    _, out, _ = run(lambda output: output.show(document, ""), "--json")
+    assert json.loads(out, parse_constant=pytest.fail) == {"delta": None, "interval": [None, 1.5]}
+
+
+@pytest.mark.parametrize(("encoding", "name"), [("utf-8", b"caf\xe9.yaml"), ("latin-1", "中 😀.yaml".encode())])
+@pytest.mark.parametrize("as_json", [[], ["--json"]], ids=["text", "json"])
+def test_a_name_that_the_terminal_cannot_show_is_told_all_the_same(encoding, name, as_json, tmp_path):
+    environ = {**os.environ, "PYTHONIOENCODING": f"{encoding}:strict", "TUNESMITH_HOME": str(tmp_path / "home")}
+    command = [sys.executable, "-m", "tunesmith", "plan", name, *as_json]
+    done = subprocess.run(command, capture_output=True, env=environ, cwd=tmp_path)
+    assert done.returncode == 2
+    assert b"Traceback" not in done.stderr
+    if as_json:
+        assert os.fsdecode(name) in json.loads(done.stdout)["error"]["message"]
+
+
+def test_an_unexpected_error_is_reported_where_the_working_directory_is_gone(run, monkeypatch, tmp_path):
+    monkeypatch.delenv("TUNESMITH_HOME")
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    code, _, err = run(fail_with(ZeroDivisionError()))
+    assert code == 4
+    assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize("arguments", [["rnu"], ["run", "--nonsense"], ["schema", "too", "many"]])

@@ -45,6 +45,33 @@ def test_a_server_that_cannot_start_is_an_error_that_names_its_log(tmp_path, mon
         server.stop()
 
 
+def test_a_module_in_the_working_directory_is_not_taken_for_one_of_pythons(tmp_path, monkeypatch):
+    (tmp_path / "calendar.py").write_text("raise SystemExit('not the calendar that uvicorn wants')")
+    monkeypatch.chdir(tmp_path)
+    server = EmbeddedServer(tmp_path / "logs" / "prefect-server.log")
+    try:
+        server.wait_until_up()
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, "127.0.0.1"),
+        ({"NO_PROXY": "intranet, .example"}, "intranet,.example,127.0.0.1"),
+        ({"no_proxy": "mine", "NO_PROXY": "not read"}, "mine,127.0.0.1"),
+        ({"no_proxy": "*"}, "*"),
+        ({"no_proxy": "127.0.0.1"}, "127.0.0.1"),
+    ],
+)
+def test_no_proxy_stands_before_the_embedded_server(before, after, tmp_path):
+    environ = {**before}
+    with prefect_server(Home(tmp_path), environ):
+        assert environ["no_proxy"] == after
+        assert environ.get("NO_PROXY", after) in (after, before.get("NO_PROXY"))
+
+
 def _is_alive(pid: int) -> bool:
     try:
         return "zombie" not in Path(f"/proc/{pid}/status").read_text()

@@ -187,7 +187,7 @@ def test_the_plain_reader_ends_with_its_parent_also_while_it_times_a_model(bert:
         "base": None, "config": None, "num_threads": 1, "timed": {"1": str(tmp_path / "batch.npz")},
     }  # fmt: skip
     (tmp_path / "request.json").write_text(json.dumps(request))
-    command = [sys.executable, "-I", str(PLAIN_READER), str(tmp_path / "request.json")]
+    command = [sys.executable, "-P", str(PLAIN_READER), str(tmp_path / "request.json")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
         batch = open_when_read(tmp_path / "batch.npz")
         assert process.stdin is not None
@@ -207,6 +207,14 @@ def open_when_read(pipe: Path) -> int:
             return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
         time.sleep(0.1)
     raise AssertionError("nobody reads it")
+
+
+def test_the_plain_reader_cannot_import_ours_and_finds_what_the_user_has_installed(tmp_path: Path) -> None:
+    (tmp_path / "installed.py").write_text("")
+    code = f"import runpy; runpy.run_path({str(PLAIN_READER)!r}); import installed; import tunesmith"
+    environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, env=environ)
+    assert "import of tunesmith halted" in done.stderr
 
 
 def test_what_predicting_needs_is_in_the_key_though_training_does_not_depend_on_it(llama: Path, tmp_path: Path) -> None:

@@ -82,7 +82,9 @@ def test_pyfunc_classifies_as_tunesmith_predict_does(
     assert [row["prediction"] for row in found] == [row["prediction"] for row in expected]
     assert (None in [row["prediction"] for row in found]) == (on_overflow == "drop")
     for row, wanted in zip(found, expected, strict=True):
-        if wanted["prediction"] is not None:
+        if wanted["prediction"] is None:
+            assert {*row.values()} == {None}  # a NaN would be no JSON
+        else:
             assert row["probability"] == pytest.approx(wanted["probability"], abs=1e-5)
             assert row["probability"] == row[f"probability_{row['prediction']}"]
             assert row["probability_bad"] + row["probability_good"] == pytest.approx(1)
@@ -111,6 +113,14 @@ def test_pyfunc_generates_as_tunesmith_predict_does(generator: Path, tmp_path: P
     expected, found = predict_both(generator, tmp_path)
     assert [row["prediction"] for row in found] == [row["prediction"] for row in expected]
     assert any(row["prediction"] for row in found)
+
+
+def test_pyfunc_generates_nothing_where_a_prompt_has_no_room(generator: Path, tmp_path: Path) -> None:
+    import pandas as pd
+
+    model = change(generator, tmp_path / "model", examples=GENERATION.model_copy(update={"max_new_tokens": 1000}))
+    with pytest.raises(ValueError, match=r"max_new_tokens is 1000, but the model takes \d+ tokens, prompt included"):
+        load(model).predict(pd.DataFrame({"review": ["good"]}))
 
 
 def test_a_text_too_long_is_refused_where_the_recipe_stops_at_it(classifier: Path, tmp_path: Path) -> None:

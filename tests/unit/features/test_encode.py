@@ -24,7 +24,7 @@ from tunesmith.store.keys import file_sha256
 from tunesmith.store.ref import Ref
 
 CLASSES = TextClassification(kind="text-classification", text="text", label="label")
-TEXT = TextGeneration(kind="text-generation", text="text")
+TEXT = TextGeneration(kind="text-generation", text="text", max_new_tokens=8)
 ROWS = {
     "train": [("good film", "pos"), ("bad film", "neg"), ("the story was very very bad", "neg")],
     "validation": [("we liked it", "pos")],
@@ -129,6 +129,12 @@ def test_asking_for_what_is_the_default_is_the_same_artifact(splits: Ref, bert: 
 def test_a_length_beyond_the_model_is_refused_before_anything_is_computed(splits: Ref, bert: Path) -> None:
     with pytest.raises(ModelError, match=r"max_length is 65, but the model in .* at most 64 tokens. Set it to 64"):
         key(splits, bert, 65)
+
+
+def test_more_new_tokens_than_leave_room_for_a_prompt_are_refused_before_training(splits: Ref, llama: Path) -> None:
+    examples = TEXT.model_copy(update={"max_new_tokens": 64})
+    with pytest.raises(ModelError, match=r"max_new_tokens is 64, but the model takes 64.*Set it to 63"):
+        key(splits, llama, examples=examples)
 
 
 def test_the_key_needs_no_files_of_the_splits(bert: Path) -> None:

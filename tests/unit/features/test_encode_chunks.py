@@ -33,7 +33,7 @@ from tunesmith.store.keys import compute_key, file_sha256
 from tunesmith.store.ref import Ref
 
 CLASSES = TextClassification(kind="text-classification", text="text", label="label")
-TEXT = TextGeneration(kind="text-generation", text="text")
+TEXT = TextGeneration(kind="text-generation", text="text", max_new_tokens=8)
 WORDS = ("good", "bad", "film", "story", "very")
 
 

@@ -91,6 +91,8 @@ def test_a_decision_whose_predictions_were_changed_does_not_replay(three, capsys
     code, text = call(capsys, "gate", "replay", str(folder))
     assert code == 4
     assert "the decision does not follow from its predictions" in text
+    code, document = call(capsys, "gate", "replay", str(folder), "--json")
+    assert (code, bool(document["differences"])) == (4, True)
     (folder / OURS).unlink()
     code, text = call(capsys, "gate", "replay", str(folder))
     assert (code, "lacks candidate.parquet" in text) == (2, True)

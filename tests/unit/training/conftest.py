@@ -28,7 +28,7 @@ from tunesmith.training.reporter import Reporter
 
 __all__ = ["aws", "bucket", "connect", "moto_url"]
 
-GENERATION = TextGeneration(kind="text-generation", text="text")
+GENERATION = TextGeneration(kind="text-generation", text="text", max_new_tokens=8)
 
 
 @pytest.fixture(scope="session")

@@ -348,7 +348,7 @@ def test_a_generation_champion_goes_on_with_all_blocks_that_hold_a_new_row(retra
     from tunesmith.training.prepared import prepare
 
     retraining.base = llama
-    retraining.examples = TextGeneration(kind="text-generation", text="review")
+    retraining.examples = TextGeneration(kind="text-generation", text="review", max_new_tokens=8)
     first = retraining.promote(retraining.data(OLD))
     data, model = retraining.data(MORE), retraining.model(replay_fraction=0.5)
     start = retraining.start(data, model)

@@ -84,12 +84,16 @@ class Classifier:
         means = (means.astype(np.float32) / np.float32(self.served.get("temperature") or 1.0)).astype(np.float64)
         probabilities = np.exp(means - means.max(axis=1, keepdims=True))
         probabilities /= probabilities.sum(axis=1, keepdims=True)
-        probabilities[counts == 0] = np.nan
         best = means.argmax(axis=1)
         names = [self.labels[label] if count else None for label, count in zip(best, counts, strict=True)]
         by_label = {f"probability_{label}": probabilities[:, place] for place, label in enumerate(self.labels)}
-        predictions = pd.Series(names, dtype=object)  # as text, what is missing would be a NaN
-        return pd.DataFrame({"prediction": predictions, "probability": probabilities.max(axis=1), **by_label})
+        numbers = {"probability": probabilities.max(axis=1), **by_label}
+        predictions = pd.Series(names, dtype=object)  # as text, what is missing would be a NaN, which is no JSON
+        if not counts.all():
+            numbers = {
+                name: pd.Series(values, dtype=object).where(counts > 0, None) for name, values in numbers.items()
+            }
+        return pd.DataFrame({"prediction": predictions, **numbers})
 
 
 def _end_once(ids: list[int], types: list[int] | None, runs: list[Run], end: int | None) -> Any:

@@ -31,7 +31,7 @@ class Generator:
         """Continue each text, in their order; of one too long for the model, its end is read.
 
         Raises:
-            ValueError: A text is missing.
+            ValueError: A text is missing, or so much is generated that a prompt has no room.
         """
         prompts = [self._encode(text) for text in read_texts(rows, self.column)]
         answers = [""] * len(prompts)
@@ -47,7 +47,14 @@ class Generator:
         if not ids:
             return [find_start(self.tokenizer)]
         limit = getattr(self.model.config, "max_position_embeddings", None)
-        return ids if limit is None else ids[-(limit - self.max_new_tokens) :]
+        if limit is None:
+            return ids
+        if self.max_new_tokens >= limit:
+            raise ValueError(
+                f"max_new_tokens is {self.max_new_tokens}, but the model takes {limit} tokens, prompt included. Export "
+                "it again with a smaller examples.max_new_tokens."
+            )
+        return ids[-(limit - self.max_new_tokens) :]
 
     def _generate(self, prompts: Sequence[list[int]]) -> list[str]:
         longest = max(map(len, prompts))
