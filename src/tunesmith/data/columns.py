@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from datetime import date, datetime, time
+from datetime import date, time
 from decimal import Decimal
 from types import NoneType
 from typing import Any, NoReturn
@@ -44,7 +44,7 @@ def from_values(values: Sequence[Any]) -> pa.Array:
             return _without_nan(pa.array(values, pa.float64()))
     except (OverflowError, pa.ArrowInvalid, UnicodeEncodeError):
         return carry(values)
-    if types & {date, datetime, time, Decimal} or any(issubclass(kind, np.generic) for kind in types):
+    if any(issubclass(kind, (date, time, Decimal, np.generic)) for kind in types):
         return from_values([_plain(value) for value in values])
     return carry(values)
 
@@ -93,6 +93,15 @@ def to_values(column: pa.Array | pa.ChunkedArray) -> list[Any]:
     return list(values)
 
 
+def settle_carried(table: pa.Table) -> pa.Table:
+    """A table with a canonical type for each carried column that has one, now that other rows are gone."""
+    columns = [
+        pa.chunked_array([from_values(to_values(column))]) if column.type == CARRIED else column
+        for column in table.columns
+    ]
+    return pa.table(columns, table.column_names)
+
+
 def refuse_carried(table: pa.Table, origins: Origin) -> None:
     """Refuse a table that still has a carried column.
 
@@ -127,10 +136,16 @@ def _refuse_values(name: str, values: Sequence[Any], origins: Origin) -> NoRetur
     if len({"number" if what.endswith("number") else what for what in first_of}) > 1:
         found = "; ".join(f"{what} in {origins(row)}: {shorten(values[row])}" for what, row in first_of.items())
         raise DataError(f"column {name!r} mixes types ({found}). Correct the rows so that all hold one type, {cure}")
-    row = _find_unholdable(values)
+    unheld = _find_unholdable(values)
+    if unheld is not None:
+        raise DataError(
+            f"{origins(unheld)}: column {name!r}: {shorten(values[unheld])} cannot be held exactly (whole numbers have "
+            f"at most 64 bits, 53 beside decimal numbers; text must be Unicode). Correct the value, {cure}"
+        )
+    first = next(row for row, value in enumerate(values) if value is not None)
     raise DataError(
-        f"{origins(row)}: column {name!r}: {shorten(values[row])} cannot be held exactly (whole numbers have at most "
-        f"64 bits, 53 beside decimal numbers; text must be Unicode). Correct the value, {cure}"
+        f"{origins(first)}: column {name!r}: its values, such as {shorten(values[first])}, have no type together. "
+        f"Correct the rows, {cure}"
     )
 
 
@@ -144,13 +159,13 @@ def _describe(value: object) -> str:
     return "decimal number" if isinstance(value, float) else "text"
 
 
-def _find_unholdable(values: Sequence[Any]) -> int:
-    """The first row whose value made a column of one type carried."""
+def _find_unholdable(values: Sequence[Any]) -> int | None:
+    """The first row whose value cannot be held in a column of one type, if there is one."""
     for limit in (2**63, LARGEST_EXACT):
         for row, value in enumerate(values):
             if _is_not_unicode(value) or _exceeds(value, limit):
                 return row
-    raise AssertionError("a carried column of one type has a value that cannot be held")
+    return None
 
 
 def _exceeds(value: object, limit: int) -> bool:
@@ -166,7 +181,7 @@ def _is_not_unicode(value: object) -> bool:
 def _plain(value: object) -> object:
     """A value without a JSON form as one with it."""
     if isinstance(value, (date, time)):
-        return value.isoformat()
+        return value.isoformat() if value == value else None  # pandas' NaT is a datetime, and not itself
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else float(value)
     if isinstance(value, np.generic):

@@ -16,9 +16,10 @@ import numpy as np
 import pyarrow as pa
 
 from tunesmith.data.column_types import ColumnFacts, convert, describe_column
-from tunesmith.data.columns import CARRIED
+from tunesmith.data.columns import CARRIED, settle_carried
 from tunesmith.data.origins import IntArray, Origins, Rows
 from tunesmith.store.chunks import ChunkCache
+from tunesmith.store.code import code_identity
 from tunesmith.store.keys import compute_key
 from tunesmith.store.ref import Facts
 
@@ -99,11 +100,11 @@ def ensure_facts(cache: ChunkCache, kind: str, key: str, make: Callable[[Path], 
 
 def write_part(rows: Rows, first: int, path: Path) -> Facts:
     """Write rows of one file, with their numbers counted from `first`; gives what a part knows of them."""
-    numbers = pa.array(rows.origins.numbers - first, pa.int64())
-    table = rows.table.append_column(NUMBER, numbers).combine_chunks()
+    settled = settle_carried(rows.table)
+    table = settled.append_column(NUMBER, pa.array(rows.origins.numbers - first, pa.int64())).combine_chunks()
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table)
-    columns = {name: describe_column(rows.table[name]).as_json() for name in rows.table.column_names}
+    columns = {name: describe_column(settled[name]).as_json() for name in settled.column_names}
     return {"num_rows": rows.table.num_rows, "columns": columns}
 
 
@@ -175,7 +176,8 @@ def keep_rows(part: Part, kept: IntArray, cache: ChunkCache) -> Part:
     if len(kept) == part.num_rows:
         return part
     plain = replace(part, source=None)  # the name of the source is added when the rows are loaded
-    rows = plain.with_content("kept", {"rows": kept.tolist()}, cache, lambda: (load_part(plain, cache).take(kept), {}))
+    content = {"rows": kept.tolist(), "code": code_identity([__name__])}
+    rows = plain.with_content("kept", content, cache, lambda: (load_part(plain, cache).take(kept), {}))
     return replace(rows, source=part.source)
 
 

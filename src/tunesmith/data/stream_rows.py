@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from tunesmith.data.blocks import Block
 from tunesmith.data.breaches import find_breaches
-from tunesmith.data.columns import CARRIED, from_values, to_values
+from tunesmith.data.columns import settle_carried
 from tunesmith.data.contract import ContractConfig
 from tunesmith.data.declared_types import settle_declared, trace_declared
 from tunesmith.data.files import SourceFile
@@ -122,11 +122,7 @@ def read_rows(file: SourceFile, blocks: Sequence[Block], data: DataConfig) -> Ro
 def take_first(rows: Rows, num_rows: int) -> Rows:
     """The first rows, as they would be read if there were no others."""
     kept = rows.take(np.arange(min(rows.table.num_rows, num_rows)))
-    columns = {name: kept.table[name] for name in kept.table.column_names}
-    alone = {
-        name: from_values(to_values(column)) if column.type == CARRIED else column for name, column in columns.items()
-    }
-    return kept._replace(table=pa.table(alone))
+    return kept._replace(table=settle_carried(kept.table))
 
 
 class RowMaker:

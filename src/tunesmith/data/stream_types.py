@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from tunesmith.data.breaches import check_columns
 from tunesmith.data.column_types import ColumnFacts, convert, describe_column
-from tunesmith.data.columns import CARRIED, from_values, refuse_carried, shorten, to_values
+from tunesmith.data.columns import CARRIED, from_values, refuse_carried, settle_carried, shorten, to_values
 from tunesmith.data.contract import ContractConfig
 from tunesmith.data.declared_types import ARROW_TYPES, Declared, fit_declared, trace_declared
 from tunesmith.data.mapping import apply_local
@@ -135,10 +135,10 @@ def find_wanted(transforms: Sequence[Transform]) -> tuple[str, ...] | None:
 
 
 def apply_group(rows: Rows, group: Sequence[Transform]) -> Rows:
-    """Apply local transforms, one after the other."""
+    """Apply local transforms, one after the other; a column whose other values are gone has a type again."""
     for transform in group:
         rows, _ = apply_local(rows, transform)
-    return rows
+    return rows._replace(table=settle_carried(rows.table))
 
 
 @dataclass(frozen=True)

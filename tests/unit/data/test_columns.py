@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from tunesmith.data.column_types import combine, settle
-from tunesmith.data.columns import CARRIED, from_arrow, from_values, refuse_carried, to_values
+from tunesmith.data.columns import CARRIED, carry, from_arrow, from_values, refuse_carried, to_values
 from tunesmith.errors import DataError
 
 
@@ -98,6 +98,11 @@ def test_parts_of_different_types_are_carried_together():
 def test_a_carried_column_is_refused_with_its_rows_and_values(values, expected):
     with pytest.raises(DataError, match=expected):
         refuse_carried(pa.table({"y": ["a"] * len(values), "x": column(*values)}), lambda row: f"f:{row}")
+
+
+def test_a_carried_column_of_one_type_is_refused_with_a_value():
+    with pytest.raises(DataError, match="f:1: column 'x': its values, such as \"a\", have no type together"):
+        refuse_carried(pa.table({"x": carry([None, "a"])}), lambda row: f"f:{row}")
 
 
 def test_a_message_can_always_be_written_as_utf_8():
