@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from tunesmith.data.breaches import RefusedRow, describe_repeat, find_breaches
 from tunesmith.data.columns import to_values
 from tunesmith.data.contract import ContractConfig
-from tunesmith.data.origins import IntArray, Rows
+from tunesmith.data.origins import IntArray
 from tunesmith.data.parts import Part, Types, describe_types, load_part
 from tunesmith.data.rows import hash_rows, number_equals
 from tunesmith.data.selection import Selection
@@ -80,7 +80,7 @@ def refuse_rows(selection: Selection, contract: ContractConfig, cache: ChunkCach
     kept = np.setdiff1d(np.arange(selection.num_rows), taken_out)
     refused = selection.keep(taken_out, cache)
     found = [reasons[int(number)] for number in taken_out]
-    return selection.keep(kept, cache), Refused(_describe_rows(refused, found, cache), found)
+    return selection.keep(kept, cache), Refused(_describe_rows(refused, found, types, cache), found)
 
 
 def publish_refused(refused: Refused, store: FolderStore) -> Ref:
@@ -147,16 +147,16 @@ def _find_repeats(
     return found
 
 
-def _describe_rows(refused: Selection, reasons: Sequence[Sequence[str]], cache: ChunkCache) -> pa.Table:
+def _describe_rows(refused: Selection, reasons: Sequence[Sequence[str]], types: Types, cache: ChunkCache) -> pa.Table:
     """The table of refused rows; `refused` lies in the order of the parts, `reasons` in the order of the rows."""
     files: list[str] = []
     lines: list[int] = []
     texts: list[str] = []
     for part in refused.parts:
-        rows = load_part(part, cache)
+        rows = load_part(part, cache)  # each value as it was read, and not as the type that all rows have
         files += [part.label] * part.num_rows
         lines += rows.origins.numbers.tolist()
-        texts += write_as_json(rows)
+        texts += write_as_json(rows.table, [*types])
     places = refused.places
     return pa.table(
         {
@@ -169,8 +169,13 @@ def _describe_rows(refused: Selection, reasons: Sequence[Sequence[str]], cache: 
     )
 
 
-def write_as_json(rows: Rows) -> list[str]:
-    """Each row as a JSON object."""
-    columns = [to_values(rows.table[name]) for name in rows.table.column_names]
-    found = (dict(zip(rows.table.column_names, values, strict=True)) for values in zip(*columns, strict=True))
-    return [json.dumps(row, ensure_ascii=False) for row in found]
+def write_as_json(table: pa.Table, columns: Sequence[str]) -> list[str]:
+    """Each row as a JSON object; a column that the table lacks is null."""
+    nulls = [None] * table.num_rows
+    values = [to_values(table[name]) if name in table.column_names else nulls for name in columns]
+    return [_write_row(dict(zip(columns, row, strict=True))) for row in zip(*values, strict=True)]
+
+
+def _write_row(row: Mapping[str, Any]) -> str:
+    # Half a character is in no text of Unicode; as it is escaped here, it is in JSON.
+    return json.dumps(row, ensure_ascii=False).encode(errors="backslashreplace").decode()

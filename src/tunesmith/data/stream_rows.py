@@ -213,6 +213,6 @@ def _describe_refused(rows: Rows, file: SourceFile, reasons: Sequence[Sequence[s
         "file": pa.array([file.label] * len(reasons), pa.string()),
         "line": pa.array(rows.origins.numbers, pa.int64()),
         "reasons": pa.array([SEPARATOR.join(found) for found in reasons], pa.string()),
-        "row": pa.array(write_as_json(rows), pa.string()),
+        "row": pa.array(write_as_json(rows.table, rows.table.column_names), pa.string()),
     }
     return Refused(pa.table(columns, SCHEMA), reasons)

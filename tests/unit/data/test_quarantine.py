@@ -6,11 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from table_parts import parts_of
+from table_parts import part_of, parts_of
 from tunesmith.data import quarantine
+from tunesmith.data.breaches import check_fraction
 from tunesmith.data.contract import ContractConfig
 from tunesmith.data.quarantine import ROWS, publish_refused, refuse_rows
 from tunesmith.data.selection import RowReader, Selection
+from tunesmith.errors import DataError
 from tunesmith.store.chunks import ChunkCache
 from tunesmith.store.folder import FolderStore
 
@@ -54,6 +56,20 @@ def test_of_equal_values_the_first_in_turn_stays_and_a_refused_row_is_no_first(c
     kept, refused = refuse(cache, 3, order=[5, 4, 3, 2, 1, 0])
     assert kept == [{"id": 5, "label": "pos"}, {"id": 2, "label": "pos"}, {"id": 1, "label": "pos"}]
     assert refused.table["line"].to_pylist() == [5, 4, 2]
+
+
+def test_a_refused_row_of_a_file_without_a_column_has_no_value_there(cache):
+    tables = pa.table({"text": ["a", "007"], "label": ["1", "2"]}), pa.table({"text": ["b"]})
+    parts = [part_of(table, cache, label=f"f{number}.jsonl") for number, table in enumerate(tables)]
+    columns = contract({"text": {"type": "text", "max_length": 2}, "label": {"type": "whole"}})
+    kept, refused = refuse_rows(Selection(tuple(parts)), columns, cache)
+    assert kept.num_rows == 1
+    assert [json.loads(row) for row in refused.table["row"].to_pylist()] == [
+        {"text": "007", "label": "2"},
+        {"text": "b", "label": None},
+    ]
+    with pytest.raises(DataError, match=r"label: no value +f1\.jsonl:1 +null"):
+        check_fraction(refused.rows(), 2, 3, columns)
 
 
 @given(
