@@ -80,7 +80,10 @@ def derive_snapshot(fetched: Ref, data: DataConfig, examples: Examples, store: F
     return Derivation(
         kind="snapshot",
         ingredients=compose_ingredients(
-            config={"data": {**data.key_fields(), "files": [*files]}, "examples": examples.key_fields()},
+            config={
+                "data": {**data.key_fields(), "files": list_files(fetched, data)},
+                "examples": examples.key_fields(),
+            },
             inputs={**files, **digest_functions(data.transforms)},
             code=("tunesmith.data.snapshot", kind_module(examples)),
             libraries=("pyarrow",),
@@ -97,6 +100,12 @@ def snapshot(fetched: Ref, data: DataConfig, examples: Examples, store: FolderSt
         DataError: A file, a row or a value cannot be used.
     """
     return store.ensure(derive_snapshot(fetched, data, examples, store))
+
+
+def list_files(fetched: Ref, data: DataConfig) -> list[list[str]]:
+    """The names of the files of each source: which source a row is of can be read in its columns."""
+    files = fetched.facts["files"]
+    return [[file["name"] for file in files if file["source"] == index] for index in range(len(data.sources))]
 
 
 def take_snapshot(fetched: Ref, data: DataConfig, examples: Examples, store: FolderStore) -> Snapshot:

@@ -55,7 +55,7 @@ class StreamDescription:
     @cached_property
     def key(self) -> str:
         """Names the stream's rows, as a hash; where the files lie does not count."""
-        files = [[spans.file.sha256, spans.starts, spans.numbers] for spans in self.files]
+        files = [[spans.file.source, spans.file.sha256, spans.starts, spans.numbers] for spans in self.files]
         order = {"is_remote": True} if self.is_remote else {}
         return compute_key({"files": files, "types": self.types.as_json(), "config": self.config_key, **order})
 

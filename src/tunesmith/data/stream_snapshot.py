@@ -18,7 +18,7 @@ from tunesmith.data.profile import PROFILE, count_duplicates
 from tunesmith.data.quarantine import SCHEMA, Refused, publish_refused
 from tunesmith.data.rows import hash_rows
 from tunesmith.data.shuffling import EpochOrder
-from tunesmith.data.snapshot import Snapshot, compose_key, profile_rows
+from tunesmith.data.snapshot import Snapshot, compose_key, list_files, profile_rows
 from tunesmith.data.sources import DataConfig, reader_options
 from tunesmith.data.spans import list_spans
 from tunesmith.data.split_config import SplitConfig
@@ -64,7 +64,11 @@ def derive_stream_snapshot(fetched: Ref, data: DataConfig, examples: Examples, s
         kind="snapshot",
         ingredients=compose_ingredients(
             config={
-                "data": {**data.key_fields(), "files": [*files], "sample_rows": data.streaming.sample_rows},
+                "data": {
+                    **data.key_fields(),
+                    "files": list_files(fetched, data),
+                    "sample_rows": data.streaming.sample_rows,
+                },
                 "is_remote": is_remote,
                 "examples": examples.key_fields(),
             },

@@ -309,6 +309,20 @@ def test_rows_of_several_sources_say_where_they_come_from(tmp_path, store):
     assert data.weights == {"shop": 1.0, "web": 2.0}
 
 
+def test_a_file_that_moves_to_another_source_is_of_that_source(tmp_path, store):
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.jsonl").write_text(
+            f'{{"text": "{name}", "label": 1}}\n{{"text": "{name}2", "label": 0}}\n'
+        )
+    found = []
+    for files in (["a.jsonl", "b.jsonl"], ["c.jsonl"]), (["a.jsonl"], ["b.jsonl", "c.jsonl"]):
+        sources = [{"files": names, "name": name} for names, name in zip(files, ("train", "test"), strict=True)]
+        data = DataConfig.model_validate_json(json.dumps({"sources": sources}), context={"folder": tmp_path})
+        ref = snapshot(fetch(data, store), data, REVIEWS, store)
+        found.append(ChunkedRows.open(ref.folder).read()["source_name"].to_pylist())
+    assert found == [["train"] * 4 + ["test"] * 2, ["train"] * 2 + ["test"] * 4]
+
+
 CONTRACT = {"columns": {"label": {"type": "whole", "allowed": [0, 1]}}, "max_quarantined_fraction": 0.5}
 
 

@@ -92,6 +92,19 @@ def test_a_row_beyond_the_sample_is_another_snapshot(project):
     assert project.snapshot(project.data(200)).key != ref.key
 
 
+def test_a_file_that_moves_to_another_source_is_of_that_source(project):
+    for name in ("a.jsonl", "b.jsonl", "c.jsonl"):
+        project.write(10, name)
+    found, streams = [], []
+    for files in (["a.jsonl", "b.jsonl"], ["c.jsonl"]), (["a.jsonl"], ["b.jsonl", "c.jsonl"]):
+        sources = [{"files": names, "name": name} for names, name in zip(files, ("train", "test"), strict=True)]
+        ref = project.snapshot(project.data(100, sources=sources))
+        found.append(ChunkedRows.open(ref.folder).read()["source_name"].to_pylist().count("train"))
+        streams.append(ref.facts["streaming"]["key"])
+    assert found == [20, 10]
+    assert len({*streams}) == 2
+
+
 def test_what_would_be_taken_has_the_key_of_what_is_published(project):
     project.write(3000)
     data = project.data(200)
