@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -25,6 +26,9 @@ from tunesmith.store.keys import file_sha256
 
 ROW_FORMATS = ("json", "parquet", "arrow")
 """Formats in which a row has a number of its own, and no line."""
+
+ESCAPED = re.compile(r"\[([*?[])\]")
+"""A character of a name that is no pattern, as `glob.escape` writes it."""
 
 
 @dataclass(frozen=True)
@@ -200,12 +204,12 @@ def refuse_nul(place: str) -> NoReturn:
 
 
 def _expand(pattern: str) -> list[Path]:
-    path = Path(pattern)
-    if has_magic(pattern) and not path.exists():
+    path = Path(ESCAPED.sub(r"\1", pattern))
+    if has_magic(ESCAPED.sub("", pattern)) and not path.exists():
         names = sorted(glob(pattern, recursive=True))  # noqa: PTH207  Path.glob would match hidden files, too
         found = [Path(name) for name in names if Path(name).is_file()]
         if not found:
-            raise DataError(f"{pattern}: matches no file.{_list_folder(path.parent)} Correct the source's files.")
+            raise DataError(f"{path}: matches no file.{_list_folder(path.parent)} Correct the source's files.")
         return found
     if path.is_dir():
         raise DataError(f"{path} is a folder. Name its files, for instance {path / '*.csv'}.")

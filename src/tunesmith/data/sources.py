@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
+from glob import escape
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -30,11 +31,13 @@ def _resolve_file(value: str, info: ValidationInfo) -> str:
     if "://" in value:
         raise ValueError("neither a path nor an s3:// address; fetch the file, and name its path")
     folder = (info.context or {}).get("folder")
-    return str((Path(folder) / value).absolute()) if folder is not None else value
+    return str(Path(escape(str(Path(folder).absolute()))) / value) if folder is not None else value
 
 
 FileName = Annotated[str, AfterValidator(_resolve_file)]
-"""A path or glob, relative to the recipe and absolute once loaded; or an s3:// address, which may be a glob too."""
+"""A path or glob, relative to the recipe and absolute once loaded; or an s3:// address, which may be a glob too.
+
+Of what the recipe's folder is called nothing is a pattern."""
 
 
 class NamedSource(Section):

@@ -4,6 +4,7 @@ import pytest
 
 from tunesmith.data.files import SourceFile, check_one_format, describe_file, find_local_files, tell_apart
 from tunesmith.data.reader_options import ReaderOptions
+from tunesmith.data.sources import DataConfig
 from tunesmith.errors import DataError
 
 
@@ -16,6 +17,26 @@ def test_a_glob_is_its_files_by_name_and_skips_folders(tmp_path, write, source):
         write(name, "x")
     (tmp_path / "d.csv").mkdir()
     assert [file.name for file in find_all(source("*.csv"))] == ["a.csv", "b.csv"]
+
+
+def test_nothing_is_a_pattern_of_what_the_folder_of_the_recipe_is_called(tmp_path, write):
+    for name in ("exp[1]/a.csv", "exp[1]/b[2].csv", "exp1/a.csv", "exp1/c.csv"):
+        write(name, "x")
+
+    def find(name):
+        section = json.dumps({"sources": [{"files": [name]}]})
+        [source] = DataConfig.model_validate_json(section, context={"folder": tmp_path / "exp[1]"}).sources
+        return [file.path for file in find_local_files(source.files, source)]
+
+    folder = tmp_path / "exp[1]"
+    assert find("*.csv") == [folder / "a.csv", folder / "b[2].csv"]
+    assert find("[ac].csv") == find("a.csv") == [folder / "a.csv"]
+    assert find("b[2].csv") == [folder / "b[2].csv"]
+    assert find(str(tmp_path / "exp1/*.csv")) == [tmp_path / "exp1/a.csv", tmp_path / "exp1/c.csv"]
+    with pytest.raises(DataError, match=r"exp\[1\]/c\.csv: no such file"):
+        find("c.csv")
+    with pytest.raises(DataError, match=r"exp\[1\]/\*\.tsv: matches no file\. The folder holds a\.csv, b\[2\]\.csv"):
+        find("*.tsv")
 
 
 def test_a_name_with_glob_characters_that_exists_is_that_file(write, source):
