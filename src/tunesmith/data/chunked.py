@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tunesmith.data.hashes import Hashed, Hashing, ensure_hashes
-from tunesmith.data.rows import HashArray, IntArray, compute_digest, write_rows
+from tunesmith.data.rows import HashArray, IntArray, compute_digest, take_across, write_rows
 from tunesmith.store.chunks import Chunk, ChunkCache
 from tunesmith.store.keys import KEY_LENGTH, compute_key
 from tunesmith.store.ref import Facts
@@ -38,7 +38,7 @@ KIND = "rows"
 SUFFIX = ".parquet"
 
 Gather = Callable[[IntArray], pa.Table]
-"""Positions -> the rows there, in this order."""
+"""Consecutive positions -> the rows there."""
 
 
 @dataclass(frozen=True)
@@ -102,16 +102,8 @@ class ChunkedRows:
 
     def take(self, positions: IntArray) -> pa.Table:
         """The rows at some positions, in their order; a chunk is read once."""
-        starts = np.cumsum([0, *(chunk.num_rows for chunk in self.chunks)])
-        owners = np.searchsorted(starts, positions, side="right") - 1
-        order = np.argsort(owners, kind="stable")
-        tables = [self.schema.empty_table()]
-        for owner in np.unique(owners):
-            mine = positions[order][owners[order] == owner] - starts[owner]
-            tables.append(read_chunk(self.chunks[owner].path).take(pa.array(mine)))
-        back = np.empty(len(order), dtype=np.int64)
-        back[order] = np.arange(len(order))
-        return pa.concat_tables(tables).take(pa.array(back))
+        sizes = (chunk.num_rows for chunk in self.chunks)
+        return take_across(positions, sizes, lambda index: read_chunk(self.chunks[index].path), self.schema)
 
     def hash(
         self, columns: Sequence[str], cache: ChunkCache, *, purpose: str, seed: int = 0, num_bytes: int = 16

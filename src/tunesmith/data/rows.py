@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,31 @@ def number_equals(hashes: HashArray) -> IntArray:
     numbers = np.empty(len(order), dtype=np.int64)
     numbers[order] = positions - first
     return numbers
+
+
+def take_across(
+    positions: IntArray, sizes: Iterable[int], read: Callable[[int], pa.Table], schema: pa.Schema
+) -> pa.Table:
+    """The rows at some positions of tables that follow each other, in the order of the positions.
+
+    pyarrow's `take` would join all of the tables first, and fail where a column has more than 2 GiB of text.
+
+    Args:
+        positions: Which rows, counted over all tables.
+        sizes: How many rows each table has.
+        read: Gives a table by its index; asked once for each that is needed.
+        schema: The columns.
+    """
+    starts = np.cumsum([0, *sizes])
+    owners = np.searchsorted(starts, positions, side="right") - 1
+    order = np.argsort(owners, kind="stable")
+    found, bounds = np.unique(owners[order], return_index=True)
+    tables = [schema.empty_table()]
+    for owner, mine in zip(found.tolist(), np.split(positions[order], bounds[1:]), strict=False):
+        tables.append(read(owner).take(pa.array(mine - starts[owner])))
+    back = np.empty(len(order), dtype=np.int64)
+    back[order] = np.arange(len(order))
+    return pa.concat_tables(tables).take(pa.array(back))
 
 
 def write_rows(table: pa.Table, path: Path) -> None:

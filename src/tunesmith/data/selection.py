@@ -15,7 +15,7 @@ import pyarrow as pa
 from tunesmith.data.hashes import Hashed, Hashing, ensure_hashes
 from tunesmith.data.origins import IntArray
 from tunesmith.data.parts import Part, Types, describe_types, keep_rows, load_part, merge_types
-from tunesmith.data.rows import HashArray
+from tunesmith.data.rows import HashArray, take_across
 from tunesmith.store.chunks import ChunkCache
 
 
@@ -97,13 +97,15 @@ class RowReader:
     def __init__(self, selection: Selection, types: Types, cache: ChunkCache) -> None:
         self._selection, self._types, self._cache = selection, types, cache
         self._starts = np.cumsum([0, *(part.num_rows for part in selection.parts)])
-        self._whole: pa.Table | None = None
+        self._schema = pa.schema([*types.items()])
         self._last: tuple[int, pa.Table] | None = None
+        self._kept: dict[int, pa.Table] = {}
 
     def take(self, numbers: IntArray) -> pa.Table:
         """The rows with these numbers: consecutive ones where they lie in order, any otherwise."""
         if self._selection.order is not None:
-            return self._read_whole().take(pa.array(self._selection.order[numbers]))
+            sizes = (part.num_rows for part in self._selection.parts)
+            return take_across(self._selection.order[numbers], sizes, self._keep, self._schema)
         start, end = int(numbers[0]), int(numbers[-1]) + 1
         first, last = np.searchsorted(self._starts, [start, end - 1], side="right") - 1
         tables = []
@@ -114,11 +116,14 @@ class RowReader:
 
     def _read(self, index: int) -> pa.Table:
         if self._last is None or self._last[0] != index:
-            self._last = index, load_part(self._selection.parts[index], self._cache, self._types).table
+            self._last = index, self._load(index)
         return self._last[1]
 
-    def _read_whole(self) -> pa.Table:
-        if self._whole is None:
-            tables = [load_part(part, self._cache, self._types).table for part in self._selection.parts]
-            self._whole = pa.concat_tables(tables)
-        return self._whole
+    def _keep(self, index: int) -> pa.Table:
+        """A part that is read once only: of rows in another order, those that follow each other are of any part."""
+        if index not in self._kept:
+            self._kept[index] = self._load(index)
+        return self._kept[index]
+
+    def _load(self, index: int) -> pa.Table:
+        return _load_table(self._selection.parts[index], self._types, self._cache)

@@ -93,7 +93,7 @@ def take_stream_snapshot(fetched: Ref, data: DataConfig, examples: Examples, sto
     table = sample.take(data.streaming.sample_rows)
     hashes = hash_rows(table, table.column_names, purpose="tunesmith row")
     quarantine = _publish_refused(sample, data, store)
-    rows = compose(hashes, table.schema, lambda places: table.take(pa.array(places)), store.chunks)
+    rows = compose(hashes, table.schema, lambda places: table.slice(places[0], len(places)), store.chunks)
     find_kind(examples).check_whole(rows, examples)
     account = sample.account(rows.num_rows)
     facts = {

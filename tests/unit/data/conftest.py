@@ -18,6 +18,9 @@ from tunesmith.data.origins import Origins, Rows
 from tunesmith.data.readers import read_file
 from tunesmith.data.sources import DataConfig, FilesSource
 
+POOL = pa.proxy_memory_pool(pa.default_memory_pool())
+"""What is allocated in it may outlive a test."""
+
 
 @pytest.fixture
 def source(tmp_path: Path) -> Callable[..., FilesSource]:
@@ -69,6 +72,23 @@ def read(find: Callable[..., tuple[SourceFile, FilesSource]]) -> Callable[..., R
         return join_blocks([*read_file(file, found)], file)
 
     return read_all
+
+
+@pytest.fixture
+def count_allocated() -> Callable[..., int]:
+    """How many bytes pyarrow allocates for a call, whether it keeps them or not."""
+
+    def count(call: Callable[[], object]) -> int:
+        before = POOL.total_bytes_allocated()
+        usual = pa.default_memory_pool()
+        pa.set_memory_pool(POOL)
+        try:
+            call()
+        finally:
+            pa.set_memory_pool(usual)
+        return int(POOL.total_bytes_allocated() - before)
+
+    return count
 
 
 def join_blocks(blocks: Sequence[Block], file: SourceFile) -> Rows:

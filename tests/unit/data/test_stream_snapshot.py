@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from tunesmith.data.chunked import ChunkedRows
+from tunesmith.data import stream_snapshot
+from tunesmith.data.chunked import ChunkedRows, compose
 from tunesmith.data.fetch import fetch
 from tunesmith.data.files import SourceFile
 from tunesmith.data.snapshot import derive_snapshot, snapshot, take_snapshot
@@ -103,6 +104,23 @@ def test_a_file_that_moves_to_another_source_is_of_that_source(project):
         streams.append(ref.facts["streaming"]["key"])
     assert found == [20, 10]
     assert len({*streams}) == 2
+
+
+def test_chunks_are_cut_out_of_the_sample_without_a_copy_of_it(project, monkeypatch, count_allocated):
+    project.write(30_000)
+    allocated, taken = [], []
+
+    def watch(hashes, schema, gather, cache):
+        def watched(places):
+            allocated.append(count_allocated(lambda: taken.append(gather(places))))
+            return taken[-1]
+
+        return compose(hashes, schema, watched, cache)
+
+    monkeypatch.setattr(stream_snapshot, "compose", watch)
+    project.snapshot(project.data(30_000))
+    assert len(taken) > 3
+    assert sum(allocated) < sum(table.nbytes for table in taken) / 100
 
 
 def test_what_would_be_taken_has_the_key_of_what_is_published(project):
