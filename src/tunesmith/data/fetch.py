@@ -79,20 +79,27 @@ def _find_files(
 ) -> Iterator[SourceFile]:
     match source:
         case FilesSource():
-            client = S3Client(source.s3 or S3Config())
-            for name in source.files:
-                if is_s3_uri(name) and room_bytes is not None:
-                    yield from find_streamed_s3_files(name, source, client, folder / "s3", room_bytes)
-                elif is_s3_uri(name):
-                    yield from find_s3_files(name, source, client, folder / "s3")
-                else:
-                    yield from find_local_files([name], source)
+            yield from _find_named(source, folder / "s3", room_bytes)
         case HubSource():
             yield from find_hub_files(source.hub, source, folder / "hub")
         case _:
             path, sha256 = run_query(source.sql, folder / "sql", environ)
             label = f"{source.name} (sql)" if source.name is not None else "sql query"
             yield SourceFile(path, "jsonl", label, label, label, counts_rows=True, sha256=sha256)
+
+
+def _find_named(source: FilesSource, folder: Path, room_bytes: int | None) -> Iterator[SourceFile]:
+    """The files of a source, in the order in which it names them; all of its objects on S3 share the room."""
+    client = S3Client(source.s3 or S3Config())
+    objects = {name: client.find_objects(name) for name in source.files if is_s3_uri(name)}
+    num_bytes = sum(found.size_bytes for name in objects for found in objects[name])
+    for name in source.files:
+        if name not in objects:
+            yield from find_local_files([name], source)
+        elif room_bytes is None or num_bytes <= room_bytes:
+            yield from find_s3_files(objects[name], source, client, folder)
+        else:
+            yield from find_streamed_s3_files(objects[name], source, client, folder, room_bytes)
 
 
 def _stamp(file: SourceFile) -> SourceFile:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path, PurePosixPath
 
@@ -22,22 +22,24 @@ STREAMED = "streamed"
 """The folder of copies that go when there is no room."""
 
 
-def find_s3_files(uri: str, options: ReaderOptions, client: S3Client, folder: Path) -> Iterator[SourceFile]:
-    """The objects that an s3:// address or glob names, as files on this machine.
+def find_s3_files(
+    objects: Iterable[S3Object], options: ReaderOptions, client: S3Client, folder: Path
+) -> Iterator[SourceFile]:
+    """Objects on S3 as files on this machine.
 
     An object that was copied before is copied again only if it changed; the copy is verified either way.
 
     Args:
-        uri: The address; in a glob, `*` stays inside a folder and `**` does not.
+        objects: What the server found.
         options: How they are read.
         client: A connection to the server.
         folder: Where copies are kept.
 
     Raises:
-        DataError: There is no such object, or the server refuses us.
+        DataError: The server refuses us.
         TunesmithError: The server cannot be reached.
     """
-    for found in client.find_objects(uri):
+    for found in objects:
         describe_file(Path(PurePosixPath(found.uri).name), options, found.uri)
         known = found if found.etag else client.stat(found.uri)
         path, sha256 = _ensure_copy(known, client, folder)
@@ -45,25 +47,21 @@ def find_s3_files(uri: str, options: ReaderOptions, client: S3Client, folder: Pa
 
 
 def find_streamed_s3_files(
-    uri: str, options: ReaderOptions, client: S3Client, folder: Path, room_bytes: int
+    objects: Iterable[S3Object], options: ReaderOptions, client: S3Client, folder: Path, room_bytes: int
 ) -> Iterator[SourceFile]:
-    """The same for a stream: where the objects are too many for the disk, each is copied when it is read.
+    """The same for a stream whose objects are too many for the disk: each is copied when it is read.
 
     Args:
-        uri: The address or glob.
+        objects: What the server found.
         options: How they are read.
         client: A connection to the server.
         folder: Where copies are kept.
-        room_bytes: How many bytes of copies may lie there, when there are more.
+        room_bytes: How many bytes of copies may lie there.
 
     Raises:
-        DataError: There is no such object, or one is larger than the room.
+        DataError: An object is larger than the room, or the server refuses us.
         TunesmithError: The server cannot be reached.
     """
-    objects = client.find_objects(uri)
-    if sum(found.size_bytes for found in objects) <= room_bytes:
-        yield from find_s3_files(uri, options, client, folder)
-        return
     s3 = client.config.model_dump(mode="json", exclude_unset=True)
     for found in objects:
         describe_file(Path(PurePosixPath(found.uri).name), options, found.uri)

@@ -160,7 +160,7 @@ def _find_files(sources: Sequence[str], client: S3Client, copies: Path) -> tuple
     found = list[SourceFile]()
     for source in sources:
         if is_s3_uri(source):
-            found += find_s3_files(source, OPTIONS, client, copies)
+            found += find_s3_files(client.find_objects(source), OPTIONS, client, copies)
         else:
             found += find_local_files([source], OPTIONS)
     if not found:

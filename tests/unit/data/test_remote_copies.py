@@ -4,6 +4,7 @@ import hashlib
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ class Bucket:
         return sum(map(len, self.objects.values()))
 
     def find_objects(self, uri):
-        return [self.stat(key) for key in self.objects]
+        return [self.stat(key) for key in self.objects if fnmatchcase(key, uri)]
 
     def stat(self, uri):
         content = self.objects[uri]
@@ -139,6 +140,16 @@ def test_what_another_process_is_copying_takes_room_too(open_stream, bucket, tmp
         pass
     assert part.exists()
     assert copied_bytes(tmp_path) + files[5].size_bytes <= open_stream.room
+
+
+def test_all_addresses_of_a_source_share_the_room(open_stream, bucket, tmp_path):
+    streaming = {"shuffle_buffer": 500, "sample_rows": 10, "max_copied_bytes": open_stream.room}
+    section = json.dumps({"sources": [{"files": [*bucket.objects]}], "streaming": streaming})
+    data = DataConfig.model_validate_json(section, context={"folder": tmp_path})
+    files = fetch(data, FolderStore(tmp_path / "store")).facts["files"]
+    assert [file["place"] for file in files] == [*bucket.objects]
+    assert all(file["remote"] is not None for file in files)
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*.jsonl")) <= open_stream.room
 
 
 def test_a_stream_goes_on_exactly_though_every_copy_has_gone(open_stream, tmp_path):

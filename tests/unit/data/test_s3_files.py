@@ -31,7 +31,7 @@ class Bucket:
 
 
 def find(bucket, folder, **options):
-    return [*find_s3_files("s3://b/*.csv", ReaderOptions(**options), bucket, folder)]
+    return [*find_s3_files(bucket.find_objects("s3://b/*.csv"), ReaderOptions(**options), bucket, folder)]
 
 
 def test_objects_are_copied_once_and_again_when_they_change_or_the_copy_is_damaged(tmp_path):
