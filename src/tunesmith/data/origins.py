@@ -19,11 +19,14 @@ class Origins:
         prefixes: How each file is named in front of a number, such as `reviews.csv:` or `reviews.parquet row `.
         files: Index into `prefixes` of each row, shape (num_rows,), int32.
         numbers: Line or row number in its file of each row, from 1, shape (num_rows,), int64.
+        places: Which row each was made of among those that a stage began with, shape (num_rows,); None where nobody
+            asks.
     """
 
     prefixes: tuple[str, ...]
     files: IntArray
     numbers: IntArray
+    places: IntArray | None = None
 
     def __call__(self, row: int) -> str:
         """Where row `row` came from, such as `reviews.csv:17`."""
@@ -31,7 +34,8 @@ class Origins:
 
     def take(self, rows: IntArray) -> Origins:
         """The origins of some rows, in the order of `rows`."""
-        return Origins(self.prefixes, self.files[rows], self.numbers[rows])
+        places = None if self.places is None else self.places[rows]
+        return Origins(self.prefixes, self.files[rows], self.numbers[rows], places)
 
 
 class Rows(NamedTuple):

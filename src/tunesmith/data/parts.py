@@ -26,6 +26,9 @@ from tunesmith.store.ref import Facts
 NUMBER = "\0number"
 """The column with each row's number in its file, counted from the part's first; no file can name a column so."""
 
+PLACE = "\0place"
+"""The column with the row that each was made of, in the part that its own was made of."""
+
 SOURCE = "source_name"
 """The column with the name of a row's source, where a recipe has several."""
 
@@ -101,7 +104,10 @@ def ensure_facts(cache: ChunkCache, kind: str, key: str, make: Callable[[Path], 
 def write_part(rows: Rows, first: int, path: Path) -> Facts:
     """Write rows of one file, with their numbers counted from `first`; gives what a part knows of them."""
     settled = settle_carried(rows.table)
-    table = settled.append_column(NUMBER, pa.array(rows.origins.numbers - first, pa.int64())).combine_chunks()
+    table = settled.append_column(NUMBER, pa.array(rows.origins.numbers - first, pa.int64()))
+    if rows.origins.places is not None:
+        table = table.append_column(PLACE, pa.array(rows.origins.places, pa.int64()))
+    table = table.combine_chunks()
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table)
     columns = {name: describe_column(settled[name]).as_json() for name in settled.column_names}
@@ -116,16 +122,26 @@ def load_part(part: Part, cache: ChunkCache, types: Types | None = None) -> Rows
         cache: Where parts are kept.
         types: The columns to give it, in this order; by default those that it has.
     """
-    chunk = cache.ensure(part.kind, part.key, SUFFIX, part.make)
-    with pa.memory_map(str(chunk.path)) as file:
-        table = pa.ipc.open_file(file).read_all()
+    table = _read(part, cache)
     numbers = table[NUMBER].to_numpy() + part.first
-    table = table.drop_columns([NUMBER])
+    table = table.drop_columns([name for name in (NUMBER, PLACE) if name in table.column_names])
     if part.source is not None:
         table = table.append_column(SOURCE, pa.repeat(pa.scalar(part.source, pa.string()), table.num_rows))
     if types is not None:
         table = _convert(table, types)
     return Rows(table, Origins((part.prefix,), np.zeros(len(numbers), dtype=np.int32), numbers))
+
+
+def load_places(part: Part, cache: ChunkCache) -> IntArray:
+    """Which row of the part that it was made of each row of a part was made of, shape (num_rows,)."""
+    places: IntArray = _read(part, cache)[PLACE].to_numpy()
+    return places
+
+
+def _read(part: Part, cache: ChunkCache) -> pa.Table:
+    chunk = cache.ensure(part.kind, part.key, SUFFIX, part.make)
+    with pa.memory_map(str(chunk.path)) as file:
+        return pa.ipc.open_file(file).read_all()
 
 
 def merge_types(parts: Sequence[Part], texts: frozenset[str] = frozenset()) -> dict[str, pa.DataType]:

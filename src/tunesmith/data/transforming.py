@@ -13,7 +13,7 @@ import pyarrow as pa
 from tunesmith.data.column_checks import check_present
 from tunesmith.data.mapping import apply_local
 from tunesmith.data.origins import IntArray, Origins, Rows
-from tunesmith.data.parts import Part, Types, describe_types, load_part
+from tunesmith.data.parts import Part, Types, describe_types, load_part, load_places
 from tunesmith.data.rows import number_equals
 from tunesmith.data.selection import Selection
 from tunesmith.data.texts import UNICODE_VERSION
@@ -136,6 +136,8 @@ def _map_part(
 ) -> Part:
     def make() -> tuple[Rows, Facts]:
         rows = load_part(part, cache, types)
+        origins = replace(rows.origins, places=np.arange(rows.table.num_rows))
+        rows = rows._replace(origins=origins)
         steps = []
         for transform in transforms:
             rows_in = rows.table.num_rows
@@ -149,19 +151,13 @@ def _map_part(
 def _follow(before: Selection, parts: Sequence[Part], cache: ChunkCache) -> IntArray:
     """The order of the rows that came of rows in some order: each stays where the one was that it came from.
 
-    What came of one row of a file stays together.
+    What came of one row stays together.
     """
     ranks = np.empty(before.num_rows, dtype=np.int64)
     ranks[before.places] = np.arange(before.num_rows)
-    origins = []
-    start = 0
-    for old, new in zip(before.parts, parts, strict=True):
-        numbers = load_part(old, cache).origins.numbers
-        # A part's numbers ascend, and those of the rows that came of it are among them.
-        places = np.searchsorted(numbers, load_part(new, cache).origins.numbers)
-        origins.append(ranks[start + places])
-        start += old.num_rows
-    return np.argsort(np.concatenate(origins), kind="stable")
+    starts = np.cumsum([0, *(part.num_rows for part in before.parts)])
+    came_of = [start + load_places(part, cache) for start, part in zip(starts, parts, strict=False)]
+    return np.argsort(ranks[np.concatenate(came_of)], kind="stable")
 
 
 def _apply_global(selection: Selection, transform: Transform, cache: ChunkCache) -> tuple[Selection, Mapping[str, int]]:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from table_parts import parts_of
 from tunesmith.data import transforming
+from tunesmith.data.columns import from_values
 from tunesmith.data.selection import RowReader, Selection
 from tunesmith.data.sources import DataConfig
 from tunesmith.data.transforming import Account, transform_rows
@@ -91,6 +92,27 @@ def test_shuffle_and_take_are_the_courses_shuffle_and_select(cache):
     assert account.steps[1] == {
         "step": "take", "rows_in": 60, "rows_out": 10, "dropped": {"beyond the first 10": 50},
     }  # fmt: skip
+
+
+def spread(batch):
+    """Each text as often as it has words, under its own number."""
+    rows = [(row, word) for row, text in enumerate(batch["text"]) for word in text.split()]
+    return {"_row": [row for row, _ in rows], "text": [f"{row} {word}" for row, word in rows]}
+
+
+@pytest.mark.parametrize("grow", [{"explode": ["text"]}, {"function": {"path": f"{__name__}:spread", "batched": True}}])
+@pytest.mark.parametrize(
+    "local", [{"rename": {"text": "text"}}, {"filter": {"column": "text", "characters": {"min": 4}}}]
+)
+def test_rows_that_came_of_one_row_are_shuffled_one_by_one_and_stay_so(cache, grow, local):
+    texts = TABLE["text"].to_pylist()
+    lists = pa.table({"text": from_values([text.split() for text in texts])})
+    table = lists if "explode" in grow else TABLE.select(["text"])
+    mixed, _, _ = run([grow, {"shuffle": {"seed": 0}}], cache, 20, 40, table=table)
+    rows, _, _ = run([grow, {"shuffle": {"seed": 0}}, local], cache, 20, 40, table=table)
+    kept = {*rows["text"].to_pylist()}
+    assert rows["text"].to_pylist() == [text for text in mixed["text"].to_pylist() if text in kept]
+    assert mixed.num_rows == 180
 
 
 def test_the_first_of_equal_rows_stays_across_parts(cache):
