@@ -218,7 +218,7 @@ class RowStream:
     def _load(self, span: int) -> pa.Table:
         """The rows of a span that belong to the split."""
         file, blocks = self._files.read(span)
-        rows, refused = self._maker.make(file, blocks)
+        rows, refused, _ = self._maker.make(file, blocks)
         self._quarantine.add(span, refused)
         self._limit.add(rows.table.num_rows, refused)
         code = SPLITS.index(self._order.split)

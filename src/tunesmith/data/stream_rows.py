@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -25,10 +26,9 @@ from tunesmith.data.split_config import SplitConfig
 from tunesmith.data.stream_types import (
     Fitting,
     StreamTypes,
-    apply_group,
     find_wanted,
 )
-from tunesmith.data.transforming import group_transforms
+from tunesmith.data.transforming import Booked, apply_group, group_transforms
 from tunesmith.data.transforms import (
     DropDuplicates,
     Sample,
@@ -125,6 +125,20 @@ def take_first(rows: Rows, num_rows: int) -> Rows:
     return kept._replace(table=settle_carried(kept.table))
 
 
+class Made(NamedTuple):
+    """What came of a span.
+
+    Attributes:
+        rows: With their columns sorted by name.
+        refused: Those that break the contract.
+        booked: What each transform did.
+    """
+
+    rows: Rows
+    refused: Refused
+    booked: list[Booked]
+
+
 class RowMaker:
     """Makes of a span the rows that a snapshot has of it, and tells their splits as the split stage does.
 
@@ -139,23 +153,24 @@ class RowMaker:
         self._declared = trace_declared(self._groups, config.data.contract)
         self._kind = find_kind(config.examples)
 
-    def make(self, file: SourceFile, blocks: Sequence[Block]) -> tuple[Rows, Refused]:
-        """The rows of a span, with their columns sorted by name; and those that break the contract.
+    def make(self, file: SourceFile, blocks: Sequence[Block]) -> Made:
+        """The rows of a span.
 
         Raises:
             DataError: A row cannot be used.
         """
         rows, may_lack = read_rows(file, blocks, self._config.data), file.format in JSON_FORMATS
         may_lack = may_lack or rows.table.num_rows == 0
-        source = self._config.data.sources[file.source].name or ""
+        source, booked = self._config.data.sources[file.source].name or "", list[Booked]()
         for known, declared, group in zip(self._types.stages, self._declared, [*self._groups, ()], strict=True):
             fitting = Fitting(known, declared, self._types.num_sampled)
-            rows = apply_group(fitting.fit(source, rows, may_lack=may_lack), group)
+            rows, steps = apply_group(fitting.fit(source, rows, may_lack=may_lack), group)
+            booked += steps
             source, may_lack = "", True
         rows, refused = self._refuse(rows, file)
         rows = rows._replace(table=rows.table.select(sorted(rows.table.column_names)))
         self._kind.check_rows(rows.table, self._config.examples, rows.origins)
-        return rows, refused
+        return Made(rows, refused, booked)
 
     def assign(self, table: pa.Table) -> CodeArray:
         """The split of each row, as the split stage would have it."""

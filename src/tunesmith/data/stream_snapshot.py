@@ -24,7 +24,7 @@ from tunesmith.data.spans import list_spans
 from tunesmith.data.split_config import SplitConfig
 from tunesmith.data.stream import SpanFiles, StreamDescription, describe_stream
 from tunesmith.data.stream_rows import RowMaker, StreamConfig
-from tunesmith.data.transforming import Account
+from tunesmith.data.transforming import Account, Booked
 from tunesmith.data.transforms import digest_functions
 from tunesmith.errors import DataError
 from tunesmith.kinds import Examples, find_kind, kind_module
@@ -157,6 +157,7 @@ class _Sample:
     description: StreamDescription
     num_read: int = 0
     num_made: int = 0
+    booked: list[list[Booked]] = field(default_factory=list)
     refused: dict[int, Refused] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -180,7 +181,7 @@ class _Sample:
         account, num_refused = Account(), sum(refused.num_rows for refused in self.refused.values())
         num_checked = self.num_made + num_refused
         account.add("read", self.num_read, self.num_read, {})
-        account.add("transforms", self.num_read, num_checked, {"transforms": max(0, self.num_read - num_checked)})
+        account.add_group(self.data.transforms, self.booked)
         account.add("contract", num_checked, self.num_made, {"quarantined": num_refused})
         account.add("sample", self.num_made, num_rows, {"not in the sample": self.num_made - num_rows})
         return account
@@ -188,7 +189,8 @@ class _Sample:
     def _load(self, span: int) -> pa.Table:
         file, blocks = self._files.read(span)
         self.num_read += sum(len(block.numbers) for block in blocks)
-        rows, refused = self._maker.make(file, blocks)
+        rows, refused, booked = self._maker.make(file, blocks)
+        self.booked.append(booked)
         self.num_made += rows.table.num_rows
         if refused.num_rows:
             self.refused[span] = refused

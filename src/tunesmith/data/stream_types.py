@@ -15,15 +15,14 @@ import pyarrow as pa
 
 from tunesmith.data.breaches import check_columns
 from tunesmith.data.column_types import ColumnFacts, convert, describe_column
-from tunesmith.data.columns import CARRIED, from_values, refuse_carried, settle_carried, shorten, to_values
+from tunesmith.data.columns import CARRIED, from_values, refuse_carried, shorten, to_values
 from tunesmith.data.contract import ContractConfig
 from tunesmith.data.declared_types import ARROW_TYPES, Declared, fit_declared, trace_declared
-from tunesmith.data.mapping import apply_local
 from tunesmith.data.nearest import find_nearest
 from tunesmith.data.origins import Rows
 from tunesmith.data.partition import ROW_ID
 from tunesmith.data.parts import decide_type
-from tunesmith.data.transforming import group_transforms
+from tunesmith.data.transforming import apply_group, group_transforms
 from tunesmith.data.transforms import (
     SelectColumns,
     Transform,
@@ -116,7 +115,7 @@ def learn_types(
     stages = [_describe(samples)]
     for group, types in zip(groups, declared, strict=False):
         fitting = Fitting(stages[-1], types, num_sampled)
-        samples = [("", apply_group(fitting.fit(source, rows, may_lack=True), group)) for source, rows in samples]
+        samples = [("", apply_group(fitting.fit(source, rows, may_lack=True), group)[0]) for source, rows in samples]
         stages.append(_describe(samples))
     if contract is not None:
         kinds = {
@@ -132,13 +131,6 @@ def find_wanted(transforms: Sequence[Transform]) -> tuple[str, ...] | None:
     """The columns that are kept before anything is done with them; None for all."""
     first = transforms[0] if transforms else None
     return first.select_columns if isinstance(first, SelectColumns) else None
-
-
-def apply_group(rows: Rows, group: Sequence[Transform]) -> Rows:
-    """Apply local transforms, one after the other; a column whose other values are gone has a type again."""
-    for transform in group:
-        rows, _ = apply_local(rows, transform)
-    return rows._replace(table=settle_carried(rows.table))
 
 
 @dataclass(frozen=True)

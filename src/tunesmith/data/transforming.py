@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from tunesmith.data.column_checks import check_present
+from tunesmith.data.columns import settle_carried
 from tunesmith.data.mapping import apply_local
 from tunesmith.data.origins import IntArray, Origins, Rows
 from tunesmith.data.parts import Part, Types, describe_types, load_part, load_places
@@ -37,6 +38,9 @@ from tunesmith.store.chunks import ChunkCache
 from tunesmith.store.code import code_identity
 from tunesmith.store.ref import Facts
 
+Booked = tuple[int, int, Mapping[str, int]]
+"""Of a transform: rows in, rows out, and how many it dropped for which reason."""
+
 MOVES_COLUMNS = (Rename, SelectColumns, RemoveColumns)
 """These leave every value as it is, and look at none."""
 
@@ -55,6 +59,14 @@ class Account:
         """Book a step."""
         reasons = {reason: number for reason, number in dropped.items() if number}
         self.steps.append({"step": step, "rows_in": rows_in, "rows_out": rows_out, "dropped": reasons})
+
+    def add_group(self, transforms: Sequence[Transform], booked: Sequence[Sequence[Booked]]) -> None:
+        """Book transforms, from what each did with each of some parts of the rows."""
+        for transform, steps in zip(transforms, zip(*booked, strict=True), strict=True):
+            dropped: Counter[str] = Counter()
+            for _, _, reasons in steps:
+                dropped.update(reasons)
+            self.add(_name(transform), sum(step[0] for step in steps), sum(step[1] for step in steps), dropped)
 
     @property
     def dropped(self) -> dict[str, int]:
@@ -110,6 +122,22 @@ def _can_follow(group: Sequence[Transform], transform: Transform) -> bool:
     return is_blind or all(isinstance(before, MOVES_COLUMNS) for before in group)
 
 
+def apply_group(rows: Rows, transforms: Sequence[Transform]) -> tuple[Rows, list[Booked]]:
+    """Apply local transforms to some of the rows, one after the other; says what each did.
+
+    A column whose other values are gone has a type again.
+
+    Raises:
+        DataError: A transform cannot be applied to the columns that there are, or to a value.
+    """
+    booked = []
+    for transform in transforms:
+        rows_in = rows.table.num_rows
+        rows, dropped = apply_local(rows, transform)
+        booked.append((rows_in, rows.table.num_rows, dropped))
+    return rows._replace(table=settle_carried(rows.table)), booked
+
+
 def _map_parts(selection: Selection, transforms: Sequence[Transform], cache: ChunkCache, account: Account) -> Selection:
     types = selection.types
     content = {
@@ -121,12 +149,7 @@ def _map_parts(selection: Selection, transforms: Sequence[Transform], cache: Chu
         "pyarrow": pa.__version__,
     }
     parts = [_map_part(part, types, transforms, content, cache) for part in selection.parts]
-    for number, transform in enumerate(transforms):
-        booked = [part.facts["steps"][number] for part in parts]
-        dropped: Counter[str] = Counter()
-        for _, _, reasons in booked:
-            dropped.update(reasons)
-        account.add(_name(transform), sum(step[0] for step in booked), sum(step[1] for step in booked), dropped)
+    account.add_group(transforms, [part.facts["steps"] for part in parts])
     order = None if selection.order is None else _follow(selection, parts, cache)
     return replace(selection, parts=tuple(parts), order=order)
 
@@ -137,13 +160,8 @@ def _map_part(
     def make() -> tuple[Rows, Facts]:
         rows = load_part(part, cache, types)
         origins = replace(rows.origins, places=np.arange(rows.table.num_rows))
-        rows = rows._replace(origins=origins)
-        steps = []
-        for transform in transforms:
-            rows_in = rows.table.num_rows
-            rows, dropped = apply_local(rows, transform)
-            steps.append([rows_in, rows.table.num_rows, dict(dropped)])
-        return rows, {"steps": steps}
+        rows, booked = apply_group(rows._replace(origins=origins), transforms)
+        return rows, {"steps": booked}
 
     return part.with_content("mapped", content, cache, make)
 

@@ -75,6 +75,31 @@ def test_a_stream_that_is_smaller_than_the_sample_is_in_it_whole(project):
     assert ref.facts["dropped"] == {}
 
 
+def split_in_two(batch):
+    rows = [row for row in range(len(batch["text"])) for _ in range(2)]
+    return {"_row": rows, **{name: [values[row] for row in rows] for name, values in batch.items()}}
+
+
+def test_each_transform_of_a_stream_is_booked_with_its_reasons_as_without_a_stream(project):
+    lines = [{"text": "x" * (number % 7), "label": ("bad", "good", None)[number % 3]} for number in range(2100)]
+    (project.folder / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    transforms = [
+        {"rename": {"label": "sentiment"}},
+        {"filter": {"column": "text", "characters": {"min": 2}}},
+        {"function": {"path": f"{__name__}:split_in_two", "batched": True}},
+        {"drop_null": ["sentiment"]},
+        {"rename": {"sentiment": "label"}},
+    ]
+    streamed = project.snapshot(project.data(10_000, transforms=transforms)).facts
+    whole = project.snapshot(project.data(transforms=transforms)).facts
+    assert streamed["steps"][1:-2] == whole["steps"][1:]
+    assert streamed["dropped"] == whole["dropped"] == {"text shorter than 2 characters": 600, "no sentiment": 1000}
+    assert streamed["steps"][-2:] == [
+        {"step": "contract", "rows_in": 2000, "rows_out": 2000, "dropped": {}},
+        {"step": "sample", "rows_in": 2000, "rows_out": 2000, "dropped": {}},
+    ]
+
+
 def test_the_same_stream_is_found_again_wherever_its_files_lie_and_another_buffer_is_no_other_snapshot(project):
     project.write(3000)
     ref = project.snapshot(project.data(200))
