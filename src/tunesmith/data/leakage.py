@@ -17,7 +17,7 @@ from tunesmith.data.partition import SPLITS, TEST, TRAIN, VALIDATION, CodeArray
 from tunesmith.data.rows import IntArray
 from tunesmith.data.shingles import normalize
 from tunesmith.errors import DataError
-from tunesmith.section import Section
+from tunesmith.section import Conflict, Section
 from tunesmith.store.ref import Facts
 
 log = logging.getLogger(__name__)
@@ -47,6 +47,14 @@ class LeakageConfig(Section):
     """The least similarity, in [0.5, 1]: shared character trigrams over all of both, case and punctuation aside."""
     columns: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     """The columns that are compared, each for itself; by default those that the model reads."""
+
+    @classmethod
+    def find_conflicts(cls, values: Mapping[str, Any]) -> Iterable[Conflict]:
+        """A column that is named twice."""
+        columns = values.get("columns")
+        names = columns if isinstance(columns, list) else []
+        for twice in (name for index, name in enumerate(names) if name in names[:index]):
+            yield ("columns",), f"names {twice!r} twice; name it once"
 
 
 class Leaks(NamedTuple):

@@ -110,3 +110,9 @@ def test_a_text_has_no_power_over_the_terminal():
 def test_a_wrong_value_is_refused(wrong):
     with pytest.raises(ValidationError):
         LeakageConfig(**wrong)
+
+
+def test_a_column_is_compared_once():
+    with pytest.raises(ValidationError, match="names 'text' twice; name it once") as caught:
+        LeakageConfig(columns=("text", "answer", "text"))
+    assert [error["loc"] for error in caught.value.errors()] == [("columns",)]
