@@ -159,6 +159,8 @@ def _explain(hub: HubOptions) -> Iterator[None]:
     place = f"hub dataset {hub.dataset}"
     try:
         yield
+    except errors.HFValidationError as error:
+        raise DataError(f"{place}: {_first_line(error)}. Correct the source's hub.dataset.") from None
     except errors.GatedRepoError:
         raise DataError(
             f"{place}: it is gated. Ask for access on its page, and put a token into HF_TOKEN or run `hf auth login`."

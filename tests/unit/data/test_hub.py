@@ -165,3 +165,9 @@ def test_a_hub_that_cannot_be_reached_is_no_mistake_of_the_user(hub, tmp_path):
     ) as caught:
         find(hub, tmp_path, "*.csv")
     assert not isinstance(caught.value, UserError)
+
+
+def test_a_name_that_the_hub_gives_nobody_is_refused(tmp_path):
+    hub = HubOptions(dataset="org/my--data", revision="main", files=("*.csv",))
+    with pytest.raises(DataError, match=r"hub dataset org/my--data: .*Correct the source's hub\.dataset"):
+        [*find_hub_files(hub, ReaderOptions(), tmp_path)]
