@@ -178,7 +178,9 @@ def _plain(value: object, name: str, number: int, place: str) -> object:
         if math.isnan(value):
             return None
         raise DataError(f"{place}: row {number}, column {name!r}: {value} is no number. Leave the row out.")
-    if value is None or isinstance(value, (str, int, float, list, dict)):
+    if isinstance(value, list):
+        return [_plain(item, name, number, place) for item in value]
+    if value is None or isinstance(value, (str, int, float, dict)):
         return value
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else float(value)

@@ -1,5 +1,8 @@
 import json
 import sqlite3
+from datetime import date
+from decimal import Decimal
+from uuid import UUID
 
 import pytest
 
@@ -99,3 +102,11 @@ def test_a_missing_driver_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "psycopg", None)
     with pytest.raises(DataError, match=r"driver psycopg is not installed. Run `pip install 'psycopg\[binary\]'`"):
         run(tmp_path, "select 1", "postgresql://me@127.0.0.1/db")
+
+
+def test_what_a_list_of_a_database_holds_is_made_plain_too():
+    values = [[Decimal("1.5"), None, Decimal(2)], [date(2026, 1, 2)], [[UUID(int=1)], [float("nan")]]]
+    plain = [sql._plain(value, "n", 1, "sql") for value in values]
+    assert plain == [[1.5, None, 2], ["2026-01-02"], [["00000000-0000-0000-0000-000000000001"], [None]]]
+    with pytest.raises(DataError, match=r"row 1, column 'n' holds bytes"):
+        sql._plain([[b"\xff"]], "n", 1, "sql")
