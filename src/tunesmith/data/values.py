@@ -78,13 +78,13 @@ def is_one_of(column: pa.ChunkedArray, choices: Sequence[Scalar]) -> BoolArray:
     A text is compared as text, a number as a number.
     """
     named = [write_value(choice) for choice in choices if isinstance(choice, (str, bool))]
-    found: BoolArray = pc.is_in(to_texts(column).texts, pa.array(named, pa.string())).to_numpy()
     wanted = [choice for choice in choices if isinstance(choice, (int, float)) and not isinstance(choice, bool)]
-    if wanted:
-        numbers = to_numbers(column)
-        fitting = [number for number in wanted if not pa.types.is_integer(numbers.type) or _fits(number)]
-        found = found | pc.is_in(numbers, pa.array(fitting, numbers.type)).to_numpy()
-    return found
+    numbers = to_numbers(column)
+    fitting = [number for number in wanted if _fits(number, numbers.type)]
+    named += [write_value(number) for number in wanted if number not in fitting]
+    found: BoolArray = pc.is_in(to_texts(column).texts, pa.array(named, pa.string())).to_numpy()
+    held = [int(number) if pa.types.is_integer(numbers.type) else float(number) for number in fitting]
+    return found | pc.is_in(numbers, pa.array(held, numbers.type)).to_numpy() if held else found
 
 
 def describe_other(value: object) -> str:
@@ -102,5 +102,11 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _fits(number: float) -> bool:
-    return math.isfinite(number) and number == int(number) and -(2**63) <= number < 2**63
+def _fits(number: float, kind: pa.DataType) -> bool:
+    """Whether a column of whole or decimal numbers can hold a number exactly."""
+    if pa.types.is_integer(kind):
+        return math.isfinite(number) and number == int(number) and -(2**63) <= number < 2**63
+    try:
+        return float(number) == number
+    except OverflowError:
+        return False

@@ -52,6 +52,8 @@ def test_each_value_is_the_number_that_it_is_written_as(values, numbers):
         ([1, 0], [True], [False, False]),
         ([2**60, 2**60 + 1], [2**60 + 1], [False, True]),
         ([3], [0.5, 2**80], [False]),
+        ([1.5, 2.0**53, 2.0**60], [2**53 + 1, 2**60, 10**400], [False, False, True]),
+        ([str(2**53), str(2**53 + 1), "x"], [2**53 + 1], [False, True, False]),
         ([["a"], "a"], ["a"], [False, True]),
         ([None, None], ["a"], [False, False]),
     ],
