@@ -54,16 +54,16 @@ def settle_declared(table: pa.Table, contract: ContractConfig) -> pa.Table:
 
 
 def _trace_back(declared: Declared, transform: Transform) -> Declared:
-    """The declared columns before a transform: those whose values it may change have no type there."""
+    """The declared columns before a transform: those whose values it may change have no type there, but text stays."""
     match transform:
         case Rename():
             before = {new: old for old, new in transform.rename.items()}
             return {before.get(name, name): kind for name, kind in declared.items()}
         case Function():
-            return {}
+            return {name: kind for name, kind in declared.items() if kind == "text"}
         case Map() | Explode() | Derive():
             changed = _find_changed(transform)
-            return {name: kind for name, kind in declared.items() if name not in changed}
+            return {name: kind for name, kind in declared.items() if kind == "text" or name not in changed}
     return declared
 
 

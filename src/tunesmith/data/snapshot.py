@@ -121,9 +121,9 @@ def take_snapshot(fetched: Ref, data: DataConfig, examples: Examples, store: Fol
     files = [SourceFile.from_json(file) for file in fetched.facts["files"]]
     reading = read_parts(files, data, cache)
     blank = {"blank line": reading.num_blank}
-    selection = Selection(reading.parts, texts=_declared_texts(data))
+    selection = Selection(reading.parts)
     account.add("read", selection.num_rows + reading.num_blank, selection.num_rows, blank)
-    selection = transform_rows(selection, data.transforms, cache, account)
+    selection = transform_rows(selection, data.transforms, cache, account, data.contract)
     selection, quarantine = _apply_contract(selection, data, store, account)
     types = _settle_types(selection, cache)
     code = code_identity([kind_module(examples)])
@@ -172,12 +172,6 @@ def profile_rows(rows: ChunkedRows, num_duplicates: int, cache: ChunkCache) -> P
         key = compute_key({"chunk": chunk.key, "code": code})
         parts.append((cache.find("profiles", key) or cache.put("profiles", key, ".txt", write)).facts)
     return merge_profiles(parts, num_duplicates=num_duplicates)
-
-
-def _declared_texts(data: DataConfig) -> frozenset[str]:
-    """Columns of which the contract says that they are text: `007` and `1.50` stay as they are written."""
-    columns = {} if data.contract is None else data.contract.columns
-    return frozenset(name for name, column in columns.items() if column.type == "text")
 
 
 def _apply_contract(

@@ -12,6 +12,8 @@ import pyarrow as pa
 
 from tunesmith.data.column_checks import check_present
 from tunesmith.data.columns import settle_carried
+from tunesmith.data.contract import ContractConfig
+from tunesmith.data.declared_types import Declared, trace_declared
 from tunesmith.data.mapping import apply_local
 from tunesmith.data.origins import IntArray, Origins, Rows
 from tunesmith.data.parts import Part, Types, describe_types, load_part, load_places
@@ -78,7 +80,11 @@ class Account:
 
 
 def transform_rows(
-    selection: Selection, transforms: Sequence[Transform], cache: ChunkCache, account: Account
+    selection: Selection,
+    transforms: Sequence[Transform],
+    cache: ChunkCache,
+    account: Account,
+    contract: ContractConfig | None = None,
 ) -> Selection:
     """Apply transforms in their order.
 
@@ -87,11 +93,15 @@ def transform_rows(
         transforms: What is done with them.
         cache: Where parts are kept.
         account: Where each transform is booked.
+        contract: What the rows must be then; text of a column that it calls text stays text, by each of its names.
 
     Raises:
         DataError: A transform cannot be applied to the columns that there are, or none of the rows is left.
     """
-    for group in group_transforms(transforms):
+    groups = [*group_transforms(transforms)]
+    texts, *later = [_find_texts(declared) for declared in trace_declared(groups, contract)]
+    selection = replace(selection, texts=texts)
+    for group, texts in zip(groups, later, strict=True):
         rows_in, first = selection.num_rows, len(account.steps)
         if is_local(group[0]):
             selection = _map_parts(selection, group, cache, account)
@@ -99,7 +109,12 @@ def transform_rows(
             selection, dropped = _apply_global(selection, group[0], cache)
             account.add(_name(group[0]), rows_in, selection.num_rows, dropped)
         _check_some_left(account.steps[first:])
+        selection = replace(selection, texts=texts)
     return selection
+
+
+def _find_texts(declared: Declared) -> frozenset[str]:
+    return frozenset(name for name, kind in declared.items() if kind == "text")
 
 
 def group_transforms(transforms: Sequence[Transform]) -> Iterator[list[Transform]]:

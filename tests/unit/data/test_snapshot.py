@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tunesmith.data.chunked import ChunkedRows
 from tunesmith.data.fetch import fetch
 from tunesmith.data.snapshot import derive_snapshot, snapshot, take_snapshot
-from tunesmith.data.sources import DataConfig
+from tunesmith.data.sources import DataConfig, StreamingConfig
 from tunesmith.errors import DataError
 from tunesmith.kinds.text_classification import TextClassification
 from tunesmith.kinds.text_generation import TextGeneration
@@ -352,6 +352,24 @@ def test_what_the_contract_calls_text_stays_as_it_is_written(tmp_path, store, co
     contract = {"columns": {"price": {"type": "text"}}}
     assert take(config("a.csv", contract=contract), REVIEWS, store)[2]["price"].to_pylist() == ["1.50", "2.00"]
     assert take(config("a.csv"), REVIEWS, store)[2]["price"].to_pylist() == [1.5, 2.0]
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [{"rename": {"msg": "price"}}],
+        [{"rename": {"msg": "a"}}, {"map": {"a": ["strip"]}}, {"shuffle": {"seed": 1}}, {"rename": {"a": "price"}}],
+        [{"map": {"msg": ["strip"]}}, {"rename": {"msg": "price"}}, {"filter": {"column": "price", "is_null": False}}],
+    ],
+)
+@pytest.mark.parametrize("streaming", [None, {"sample_rows": 10}])
+def test_it_does_so_by_each_name_that_the_column_has_before(tmp_path, store, config, steps, streaming):
+    (tmp_path / "a.csv").write_text("text,label,msg\na,1,1.50\nb,0,2.00\n")
+    if streaming is not None:
+        steps = [step for step in steps if "shuffle" not in step]
+    data = config("a.csv", transforms=steps, contract={"columns": {"price": {"type": "text"}}})
+    data = data.model_copy(update={"streaming": streaming and StreamingConfig(**streaming)})
+    assert sorted(take(data, REVIEWS, store)[2]["price"].to_pylist()) == ["1.50", "2.00"]
 
 
 @given(
