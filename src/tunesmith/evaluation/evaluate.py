@@ -177,7 +177,7 @@ class _Judge:
             if not math.isfinite(value):
                 raise TunesmithError(f"{metric} of {name} is {value}: its weights are of no use")
         intervals = compute_intervals(self.kind.measure(predictions, self.labels), [*metrics])
-        metrics |= compute_own_metrics(self.own_metrics, predictions, self.labels)
+        metrics |= compute_own_metrics(self.own_metrics, predictions, self.labels, self.kind.METRICS)
         intervals |= compute_own_intervals(self.own_metrics, predictions, self.labels)
         return {
             "metrics": {metric: float(value) for metric, value in metrics.items()},

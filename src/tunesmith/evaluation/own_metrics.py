@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -74,22 +74,30 @@ def check_metrics(metrics: Sequence[OwnMetric]) -> None:
                 ) from error
 
 
-def compute_own_metrics(metrics: Sequence[OwnMetric], predictions: pa.Table, labels: Sequence[str]) -> dict[str, float]:
+def compute_own_metrics(
+    metrics: Sequence[OwnMetric], predictions: pa.Table, labels: Sequence[str], taken: Collection[str]
+) -> dict[str, float]:
     """Each metric over all examples.
 
     Args:
         metrics: The recipe's.
         predictions: A table with `prediction`, `label` and `logits`.
         labels: The label set in id order.
+        taken: The names of the kind's own metrics.
 
     Raises:
-        DataError: A function raised, or returned something else than finite numbers.
+        DataError: A function raised, returned something else than finite numbers, or a name that is taken.
     """
     found: dict[str, float] = {}
     for metric in metrics:
         with _open(metric, predictions, labels) as measure:
             values = measure(np.arange(predictions.num_rows))
         for name, value in values.items():
+            if name in taken or name in found:
+                raise DataError(
+                    f"{_place(metric)}: {name}, its name and what it returned, is a metric already; "
+                    "give evaluate.metrics another name, or return another."
+                )
             if not math.isfinite(value):
                 raise DataError(
                     f"{_place(metric)} returned {value} for {name}; it must be finite on all test examples."

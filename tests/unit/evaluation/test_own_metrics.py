@@ -36,7 +36,8 @@ def make_metric(folder: Path, source: str, path: str = "mine:share", name: str =
 
 
 def compute(folder: Path, source: str, path: str = "mine:share", accuracy: float = 0.75) -> dict[str, float]:
-    return compute_own_metrics([make_metric(folder, source, path)], make_predictions(accuracy, 40), LABELS)
+    metrics = [make_metric(folder, source, path)]
+    return compute_own_metrics(metrics, make_predictions(accuracy, 40), LABELS, text_classification.METRICS)
 
 
 def test_a_function_is_called_with_labels_and_its_number_is_the_metric(tmp_path: Path) -> None:
@@ -56,6 +57,18 @@ def test_a_function_that_asks_for_probabilities_gets_those_of_each_label(tmp_pat
 def test_several_numbers_are_several_metrics(tmp_path: Path) -> None:
     found = compute(tmp_path, "def share(predictions, references):\n    return {'all': len(references), 'none': 0}\n")
     assert found == {"errors_all": 40.0, "errors_none": 0.0}
+
+
+def test_a_name_that_is_a_metric_already_is_refused_and_replaces_none(bert: Path, tmp_path: Path) -> None:
+    macro = "def share(predictions, references):\n    return {'macro': 7, 'micro': 7}\n"
+    case = make_candidate(tmp_path / "case", bert, CLASSIFICATION)
+    config = EvaluateConfig(metrics=(make_metric(tmp_path, macro, name="f1"),))
+    with pytest.raises(DataError, match=r"f1: function mine:share.*f1_macro.*is a metric already; give"):
+        evaluate(*case.judged, config, case.store)
+    twice = [make_metric(tmp_path, macro, name=name) for name in ("cost", "cost_macro")]
+    make_metric(tmp_path, "def share(a, b):\n    return {'macro': 1, 'macro_macro': 2}\n")
+    with pytest.raises(DataError, match=r"cost_macro: function mine:share.*cost_macro_macro"):
+        compute_own_metrics(twice, make_predictions(0.75, 40), LABELS, text_classification.METRICS)
 
 
 def test_a_class_of_the_evaluate_library_is_a_metric_too(tmp_path: Path) -> None:
