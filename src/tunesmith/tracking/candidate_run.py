@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tunesmith.errors import TunesmithError
 from tunesmith.tracking.client import exclusive, settle
 from tunesmith.tracking.config import TrackingConfig
+from tunesmith.tracking.names import find_mlflow_name
 from tunesmith.tracking.record import RecipeRecord
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class RowLog:
 
         for row in rows:
             step = int(row["step"])
-            for name, value in row["metrics"].items():
+            for name, value in _with_mlflow_names(row["metrics"]).items():
                 if value is not None and step not in self._written_steps(client, name):
                     yield Metric(name, float(value), self._run.info.start_time + step, step)
 
@@ -106,7 +107,7 @@ def log_final_metrics(client: MlflowClient, run: Run, metrics: Mapping[str, floa
     from mlflow.entities import Metric
 
     changed = []
-    for name, value in metrics.items():
+    for name, value in _with_mlflow_names(metrics).items():
         history = client.get_metric_history(run.info.run_id, name)
         latest = max(history, key=lambda metric: (metric.step, metric.timestamp), default=None)
         if latest is None:
@@ -181,9 +182,14 @@ def _log_parameters(client: MlflowClient, run: Run, parameters: Mapping[str, str
     """Log the parameters that the run does not have: MLflow refuses to change one, and the whole batch with it."""
     from mlflow.entities import Param
 
-    missing = [Param(name, _cut(name, value)) for name, value in parameters.items() if name not in run.data.params]
+    named = _with_mlflow_names(parameters)
+    missing = [Param(name, _cut(name, value)) for name, value in named.items() if name not in run.data.params]
     for batch in _batches(missing, MAX_PARAMETERS):
         settle(partial(client.log_batch, run.info.run_id, params=batch))
+
+
+def _with_mlflow_names(values: Mapping[str, T]) -> dict[str, T]:
+    return {find_mlflow_name(name): value for name, value in values.items()}
 
 
 def _cut(name: str, value: str) -> str:

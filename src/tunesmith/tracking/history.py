@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 PREVIOUS, CANDIDATE = "previous", "candidate"
 """The aliases of the champion before this one, and of the newest version that is not the champion."""
 HISTORY_TAG = "tunesmith.history."
+MAX_CHANGE_LENGTH = 5000
+"""Characters that MLflow's tables have for a tag of a registered model."""
+CUT = " ... (cut)"
 
 Action = Literal["promote", "rollback"]
 
@@ -209,7 +212,16 @@ def _mark(client: MlflowClient, model_name: str, change: Change) -> Change:
 
 
 def _set_tag(client: MlflowClient, model_name: str, change: Change) -> None:
-    client.set_registered_model_tag(model_name, f"{HISTORY_TAG}{change.number:06d}", change.model_dump_json())
+    client.set_registered_model_tag(model_name, f"{HISTORY_TAG}{change.number:06d}", _write_down(change))
+
+
+def _write_down(change: Change) -> str:
+    """A change as JSON, its reason cut where it would be too long."""
+    text, length = change.model_dump_json(), len(change.why)
+    while len(text) > MAX_CHANGE_LENGTH:
+        length = length * 9 // 10
+        text = change.model_copy(update={"why": change.why[:length] + CUT}).model_dump_json()
+    return text
 
 
 def _find_champion(client: MlflowClient, model_name: str) -> int | None:

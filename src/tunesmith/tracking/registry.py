@@ -21,6 +21,7 @@ from tunesmith.tracking.client import mlflow_client
 from tunesmith.tracking.config import RegistryConfig, TrackingConfig
 from tunesmith.tracking.glance import local_folder
 from tunesmith.tracking.lineage import LINEAGE_TAG, MODEL, Lineage
+from tunesmith.tracking.long_tags import join_tag
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -32,6 +33,7 @@ CHAMPION = "champion"
 """The alias of the version in use."""
 
 DECISION_TAG = "tunesmith.decision"
+METRICS_TAG = "tunesmith.metrics"
 PROMOTED_TAG = "tunesmith.promoted_by"
 """The key of the decision that moved the alias: one decision moves it once, and a rollback stays."""
 MODEL_URI = re.compile(r"^models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))$")
@@ -223,7 +225,7 @@ def _read_all(client: MlflowClient, model_name: str) -> list[RegisteredVersion]:
 def _read(version: ModelVersion, aliases: Mapping[str, int]) -> RegisteredVersion:
     number, tags = int(version.version), version.tags
     value = tags.get("tunesmith.value")
-    decision, lineage = tags.get(DECISION_TAG), tags.get(LINEAGE_TAG)
+    decision, lineage, metrics = (join_tag(tags, name) for name in (DECISION_TAG, LINEAGE_TAG, METRICS_TAG))
     return RegisteredVersion(
         model_name=version.name,
         version=number,
@@ -231,7 +233,7 @@ def _read(version: ModelVersion, aliases: Mapping[str, int]) -> RegisteredVersio
         candidate_key=tags.get(CANDIDATE_TAG),
         primary_metric=tags.get("tunesmith.primary_metric"),
         value=None if value is None else float(value),
-        metrics=json.loads(tags.get("tunesmith.metrics", "{}")),
+        metrics=json.loads(metrics or "{}"),
         decision=None if decision is None else json.loads(decision),
         promoted_by=tags.get(PROMOTED_TAG),
         data_digest=tags.get("tunesmith.data_digest"),

@@ -7,7 +7,7 @@ import json
 from tunesmith.evaluation.calibrate import find_temperature
 from tunesmith.store.ref import Ref
 from tunesmith.tracking.lineage import LINEAGE_TAG, START_TAG, Lineage, Training, describe_start
-from tunesmith.tracking.registry import DECISION_TAG
+from tunesmith.tracking.registry import DECISION_TAG, METRICS_TAG
 
 
 def describe_version(recipe: str, snapshot: Ref, candidate: Ref, report: Ref, exported: Ref) -> dict[str, str]:
@@ -25,7 +25,7 @@ def describe_version(recipe: str, snapshot: Ref, candidate: Ref, report: Ref, ex
         "tunesmith.recipe": recipe,
         "tunesmith.primary_metric": primary,
         "tunesmith.value": repr(float(facts["metrics"][primary])),
-        "tunesmith.metrics": json.dumps(facts["metrics"]),
+        METRICS_TAG: json.dumps(facts["metrics"]),
         "tunesmith.baseline": json.dumps(facts["baseline"]),
         "tunesmith.data_digest": str(snapshot.facts["digest"]),
         **_describe_lineage(candidate, report, exported),

@@ -11,6 +11,7 @@ from tunesmith.tracking.candidate_run import CANDIDATE_TAG
 from tunesmith.tracking.config import RegistryConfig
 from tunesmith.tracking.history import change_champion, finish_changes, set_candidate
 from tunesmith.tracking.lineage import ADAPTER
+from tunesmith.tracking.long_tags import find_old_parts, split_tags
 from tunesmith.tracking.registry import (
     PROMOTED_TAG,
     RegisteredVersion,
@@ -54,6 +55,7 @@ def ensure_version(
         part: Which folder of them the version is served from.
         tags: What the version says of itself, besides the candidate.
     """
+    tags = split_tags(tags)
     found = read_version(client, registry, candidate_key)
     if found is None:
         found = _create_version(client, registry, candidate_key, run, part, tags)
@@ -63,6 +65,8 @@ def ensure_version(
     for name, value in tags.items():
         if present.get(name) != value:
             client.set_model_version_tag(registry.model_name, str(found.version), name, value)
+    for name in find_old_parts(present, tags):
+        client.delete_model_version_tag(registry.model_name, str(found.version), name)
     return _reread(client, registry, candidate_key)
 
 

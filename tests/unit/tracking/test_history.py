@@ -135,6 +135,14 @@ def test_eight_processes_that_promote_at_once_leave_a_history_without_gaps(three
     assert aliases(three)["champion"] == history[-1].version
 
 
+def test_a_reason_that_mlflow_has_no_room_for_is_cut(three):
+    promote_by_hand(NAME, 1, '"' * 9000, three)
+    with mlflow_client(three) as client:
+        tag = client.get_registered_model(NAME).tags["tunesmith.history.000004"]
+    assert 1000 < len(tag) <= 5000  # PostgreSQL refuses more, SQLite takes it
+    assert find_history(NAME, three)[-1].why.endswith('"" ... (cut)')
+
+
 def test_a_history_is_plain_json(three):
     with mlflow_client(three) as client:
         tag = client.get_registered_model(NAME).tags["tunesmith.history.000001"]

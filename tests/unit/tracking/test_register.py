@@ -227,6 +227,43 @@ def test_a_parameter_that_changed_on_a_resumed_run_is_no_error(candidates, track
     assert run.data.params["train.note"].endswith("(cut, 7000 characters; whole in recipe.yaml)")
 
 
+def test_labels_and_columns_of_any_name_are_parameters_and_metrics(candidates, tracking):
+    weights = {"C++": 2.0, "R&D": 1.0, "x" * 300: 1.0}
+    first = candidates.make("first", 0.8, train={"class_weights": weights})
+    first.report.facts["metrics"]["cost_R&D"] = 3.0
+    with (first.candidate.folder / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 30, "metrics": {"validation/cost_R&D": 4.0}}) + "\n")
+    first.register()
+    (run,) = runs_of(tracking)
+    assert run.data.params["train.class_weights.C_x2B__x2B_"] == "2.0"
+    assert sum(name.startswith("train.class_weights.xxx") for name in run.data.params) == 1
+    assert (run.data.metrics["test/cost_R_x26_D"], run.data.metrics["validation/cost_R_x26_D"]) == (3.0, 4.0)
+    (version,) = list_models(tracking)
+    assert version.metrics["cost_R&D"] == 3.0
+
+
+def test_a_version_keeps_what_is_too_long_for_a_tag_in_parts_and_the_parts_of_its_last_word_only(candidates, tracking):
+    first = candidates.make("first", 0.8)
+    costs = {f"cost_{number}_{'x' * 200}": float(number) for number in range(500)}
+    first.report = first.report.model_copy(update={"facts": {**first.report.facts, "metrics": {"accuracy": 0.8}}})
+    first.report.facts["metrics"].update(costs)
+    first.register()
+    assert list_models(tracking)[0].metrics == {"accuracy": 0.8, **costs}
+    tags = version_tags(tracking)
+    assert max(map(len, tags.values())) <= 15_000  # MLflow takes 100,000, MySQL 65,535 bytes
+    assert sum(tag.startswith("tunesmith.metrics.") for tag in tags) > 5
+    changed = first.report.facts | {"metrics": {"accuracy": 0.75}}
+    first.report = first.report.model_copy(update={"key": "1" * 32, "facts": changed})
+    first.register()
+    assert list_models(tracking)[0].metrics == {"accuracy": 0.75}
+    assert not any(tag.startswith("tunesmith.metrics.") for tag in version_tags(tracking))
+
+
+def version_tags(tracking):
+    with mlflow_client(tracking) as client:
+        return client.get_model_version("sentiment", "1").tags
+
+
 def test_a_version_that_was_deleted_is_registered_again(candidates, tracking):
     first = candidates.make("first", 0.8)
     assert not first.register().is_cached
