@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -15,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from tunesmith.errors import ModelError
 from tunesmith.tracking.approval import approve_by_hand
 from tunesmith.tracking.client import exclusive, mlflow_client
-from tunesmith.tracking.config import RegistryConfig, TrackingConfig
+from tunesmith.tracking.config import TrackingConfig
 from tunesmith.tracking.registry import CHAMPION, RegisteredVersion, find_registered
 
 if TYPE_CHECKING:
@@ -103,18 +104,18 @@ def roll_back(model_name: str, why: str, tracking: TrackingConfig) -> Change:
         ModelError: There is no such model, or nothing to go back to.
         TunesmithError: MLflow cannot be reached.
     """
-    registry = RegistryConfig(model_name=model_name)
     with mlflow_client(tracking) as client, exclusive(tracking):
-        versions = find_registered(client, registry.model_name)
+        versions = [found.version for found in find_registered(client, model_name)]
         history = finish_changes(client, model_name)
-        aliases = _read_model(client, model_name).aliases
-        if PREVIOUS not in aliases:
+        aliases, champion = _read_model(client, model_name).aliases, _find_champion(client, model_name)
+        # MLflow drops the aliases of a version that is deleted.
+        wanted = int(aliases[PREVIOUS]) if PREVIOUS in aliases else history[-1].previous if history else None
+        target = _find_earlier(history, wanted, {*versions} - {champion})
+        if target is None:
             raise ModelError(
                 f"{model_name}: there is no earlier champion to go back to. `tunesmith promote` makes any version the "
-                f"champion; there are {', '.join(str(found.version) for found in versions)}."
+                f"champion; there are {', '.join(map(str, versions))}."
             )
-        target = int(aliases[PREVIOUS])
-        arrivals = [change for change in history if change.action == "promote" and change.version == target]
         return _write(
             client,
             model_name,
@@ -122,8 +123,8 @@ def roll_back(model_name: str, why: str, tracking: TrackingConfig) -> Change:
                 number=len(history) + 1,
                 action="rollback",
                 version=target,
-                before=_find_champion(client, model_name),
-                previous=arrivals[-1].before if arrivals else None,
+                before=champion,
+                previous=_find_before(history, target),
                 decision=None,
                 why=why,
                 changed_unix=time.time(),
@@ -164,7 +165,7 @@ def finish_changes(client: MlflowClient, model_name: str) -> list[Change]:
     history = read_history(client, model_name)
     if history and not history[-1].is_done:
         last, champion = history[-1], _find_champion(client, model_name)
-        if champion in (last.before, last.version):
+        if champion in (last.before, last.version, None):
             history[-1] = _carry_out(client, model_name, last)
         else:  # somebody has moved the alias since
             log.warning(
@@ -193,7 +194,13 @@ def _write(client: MlflowClient, model_name: str, change: Change) -> Change:
 
 
 def _carry_out(client: MlflowClient, model_name: str, change: Change) -> Change:
-    """Move the aliases to where a change wants them; as often as it takes."""
+    """Move the aliases to where a change wants them, as far as those versions are still there; as often as it takes."""
+    versions = {found.version for found in find_registered(client, model_name)}
+    if change.version not in versions:
+        log.warning("%s: version %d was deleted, and does not become the champion.", model_name, change.version)
+        return _mark(client, model_name, change)
+    previous = _find_earlier(read_history(client, model_name), change.previous, versions - {change.version})
+    change = change.model_copy(update={"previous": previous})
     aliases = _read_model(client, model_name).aliases
     client.set_registered_model_alias(model_name, CHAMPION, str(change.version))
     if change.previous is not None:
@@ -203,6 +210,22 @@ def _carry_out(client: MlflowClient, model_name: str, change: Change) -> Change:
     if str(aliases.get(CANDIDATE)) == str(change.version):
         client.delete_registered_model_alias(model_name, CANDIDATE)
     return _mark(client, model_name, change)
+
+
+def _find_earlier(history: Sequence[Change], version: int | None, versions: Collection[int]) -> int | None:
+    """A champion if it is among some versions, else the one before it, and so on; None where none is."""
+    seen = set()
+    while version is not None and version not in versions:
+        seen.add(version)
+        before = _find_before(history, version)
+        version = None if before in seen else before
+    return version
+
+
+def _find_before(history: Sequence[Change], version: int) -> int | None:
+    """The champion before a version's last promotion."""
+    arrivals = [change for change in history if change.action == "promote" and change.version == version]
+    return arrivals[-1].before if arrivals else None
 
 
 def _mark(client: MlflowClient, model_name: str, change: Change) -> Change:

@@ -110,6 +110,56 @@ def test_an_alias_that_somebody_moved_meanwhile_is_not_moved_back(three, monkeyp
     assert [(change.version, change.before) for change in find_history(NAME, three)][3:] == [(1, 3), (3, 2)]
 
 
+def delete(tracking, *versions):
+    with mlflow_client(tracking) as client:
+        for version in versions:
+            client.delete_model_version(NAME, str(version))
+
+
+def test_a_rollback_skips_earlier_champions_that_were_deleted(three):
+    delete(three, 1)
+    assert roll_back(NAME, "", three).previous is None
+    assert aliases(three) == {"champion": 2}
+    with pytest.raises(ModelError, match=r"no earlier champion to go back to.*there are 3, 2"):
+        roll_back(NAME, "", three)
+    promote_by_hand(NAME, 3, "", three)
+    assert all(change.is_done for change in find_history(NAME, three))
+
+
+def test_a_rollback_past_a_deleted_champion_goes_to_the_one_before_that(three):
+    delete(three, 2)
+    assert roll_back(NAME, "", three).version == 1
+    assert aliases(three) == {"champion": 1}
+
+
+def leave_unfinished(tracking, monkeypatch, **change):
+    """What the history is left with where a change could not be carried out."""
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_carry_out", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            promote_by_hand(NAME, 1, "", tracking)
+    with mlflow_client(tracking) as client:
+        last = read_history(client, NAME)[-1].model_copy(update=change)
+        module._set_tag(client, NAME, last)
+
+
+@pytest.mark.parametrize("gone", [2, 3])
+def test_a_model_that_was_jammed_by_a_deleted_version_comes_free(three, monkeypatch, gone):
+    leave_unfinished(three, monkeypatch, previous=gone)
+    delete(three, gone)
+    change = roll_back(NAME, "", three)
+    assert (change.version, change.before) == (5 - gone, 1)
+    assert aliases(three) == {"champion": 5 - gone, "previous": 1}
+
+
+def test_a_change_to_a_version_that_was_deleted_is_given_up(three, monkeypatch, caplog):
+    leave_unfinished(three, monkeypatch)
+    delete(three, 1)
+    assert promote_by_hand(NAME, 2, "", three).before == 3
+    assert "version 1 was deleted, and does not become the champion" in caplog.text
+    assert aliases(three) == {"champion": 2, "previous": 3}
+
+
 def promote_in_turn(uri, versions):
     from tunesmith.tracking.config import TrackingConfig
 
