@@ -72,7 +72,8 @@ def launch(
         if not _is_done(job):
             with _sigterm(attempt.was_told_to_stop), attempt.until_told, mirroring:
                 attempt.run(lock)
-        attempt.hand_on_rows()
+        else:
+            attempt.hand_on_rows()
         status = "FINISHED"
         return job.result
     except Preempted:
@@ -111,6 +112,7 @@ class _Attempt:
             self.job = self.job.model_copy(update={"checkpoint": checkpoint, "known_limit": limit})
             self.rows = SpoolReader(self.job.spool)  # which goes back to the rows of the checkpoint
             ranks = self._run_once(lock)
+        self.hand_on_rows()  # where it fails, they say why
         self._judge(ranks)
 
     def _run_once(self, lock: int) -> Ranks:

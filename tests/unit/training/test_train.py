@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -14,8 +16,11 @@ from tunesmith.modeling.config import LoraConfig, ModelConfig
 from tunesmith.store import folder
 from tunesmith.store.folder import FolderStore
 from tunesmith.store.sealed import seal
+from tunesmith.training import launcher
 from tunesmith.training.config import TrainConfig
+from tunesmith.training.job import Job
 from tunesmith.training.lock import hold
+from tunesmith.training.ranks import start_ranks
 from tunesmith.training.train import derive_train, discard_leftovers, train
 
 
@@ -113,6 +118,23 @@ def test_a_crash_is_told_by_its_last_line_and_the_path_of_the_log(tmp_path, feat
     broken = features.model_copy(update={"uri": str(tmp_path / "nowhere")})
     with pytest.raises(TrainingError, match=r"exit code 1: FileNotFoundError.*nowhere.*worker\.log"):
         train(broken, CLASSIFICATION, ModelConfig(base=str(bert)), TrainConfig(), FolderStore(tmp_path))
+
+
+def test_the_last_rows_of_a_training_that_fails_are_told_for_they_say_why(tmp_path, features, bert, monkeypatch):
+    row, told = {"step": 7, "metrics": {"train/loss": 9e9}}, Told()
+    error = {"type": "TrainingError", "message": "step 8: the loss is nan"}
+
+    def fail_at_once(command, *others):
+        job = Job.model_validate_json(Path(command[-1]).read_bytes())
+        files = {str(job.spool): json.dumps(row) + "\n", str(job.error): json.dumps(error)}
+        script = f"[open(path, 'w').write(text) for path, text in {files!r}.items()]; exit(1)"
+        return start_ranks([sys.executable, "-c", script], *others)
+
+    monkeypatch.setattr(launcher, "start_ranks", fail_at_once)
+    with pytest.raises(TrainingError, match="step 8"):
+        Trainings(tmp_path, features, bert).here(told)
+    assert told.rows_seen == [row]
+    assert told.calls[-1] == ("ended", "FAILED")
 
 
 def test_the_checkpoint_interval_is_not_in_the_key_and_the_engine_s_code_is(tmp_path, features, bert):
