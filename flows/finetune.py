@@ -57,7 +57,8 @@ def finetune(recipe: str, overrides: tuple[str, ...] = ()) -> RunSummary:
     """
     logging.getLogger("tunesmith").setLevel(logging.INFO)  # Prefect's extra loggers come without a level
     fill_environment(os.environ)
-    notes = Home.locate(os.environ, Path.cwd()).unrecorded_folder
+    home = Home.locate(os.environ, Path.cwd())
+    notes, usual_uri = home.unrecorded_folder, home.find_tracking_uri(os.environ)
     wanted = Recipe.load(recipe, overrides)
     record = record_recipe(wanted, Path(recipe), overrides)
     fetched = fetch(wanted.data, wanted.store)
@@ -113,11 +114,11 @@ def finetune(recipe: str, overrides: tuple[str, ...] = ()) -> RunSummary:
             )
             version = registering()
             if awaits_approval(version):
-                wait_for_approval(version, decision, wanted.gate, wanted.tracking)
+                wait_for_approval(version, decision, wanted.gate, wanted.tracking, usual_uri)
                 version = registering()
             if not version.facts["is_late"]:
                 break
     stages = [rows, splits, slices, features, beginning, candidate, report, exported, decision, version]
-    summary = summarize_run(wanted.name, stages)
+    summary = summarize_run(wanted.name, wanted.tracking.public_uri(), stages)
     publish_summary(summary, version, return_state=True)  # what is registered does not fail for want of a page
     return summary

@@ -47,7 +47,7 @@ def awaits_approval(version: Ref) -> bool:
     return consent is not None and (consent["approval"] is None or consent["approval"]["answer"] is None)
 
 
-def wait_for_approval(version: Ref, decision: Ref, gate: GateConfig, tracking: TrackingConfig) -> None:
+def wait_for_approval(version: Ref, decision: Ref, gate: GateConfig, tracking: TrackingConfig, usual_uri: str) -> None:
     """Pause the flow run until somebody has said whether a decision may be carried out, or nobody did in time.
 
     What was said is in the registry afterwards.
@@ -57,6 +57,7 @@ def wait_for_approval(version: Ref, decision: Ref, gate: GateConfig, tracking: T
         decision: The decide artifact, a PROMOTE.
         gate: How long an answer is waited for.
         tracking: Where MLflow is.
+        usual_uri: Where the commands that are told look for it by themselves.
 
     Raises:
         TunesmithError: MLflow cannot be reached.
@@ -65,11 +66,15 @@ def wait_for_approval(version: Ref, decision: Ref, gate: GateConfig, tracking: T
     approval = ask(name, number, decision.key, gate.approval_seconds, tracking)
     if approval.answer is not None:
         return
-    model = f"models:/{name}/{number}"
+    approve, decline = (
+        tracking.command(f"tunesmith {verb} models:/{name}/{number}", usual_uri) for verb in ("approve", "decline")
+    )
     log.warning(
-        "waiting for a person: `tunesmith approve %s` makes it the champion, `tunesmith decline %s` leaves it a "
-        "candidate; until %s.", model, model, approval.until_text,
-    )  # fmt: skip
+        "waiting for a person: `%s` makes it the champion, `%s` leaves it a candidate; until %s.",
+        approve,
+        decline,
+        approval.until_text,
+    )
     nobody = uuid4().hex
     with _watching(name, number, approval, tracking, nobody):
         said = pause_flow_run(

@@ -96,6 +96,10 @@ FACTS: dict[str, dict[str, Any]] = {
 }
 
 
+STORE = "sqlite:////home/me/project/.tunesmith/mlflow.db"
+"""MLflow's, of the run."""
+
+
 def make_refs(**changes: Any) -> list[Ref]:
     refs = []
     for number, (kind, facts) in enumerate(FACTS.items()):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tunesmith.cli.output import INTERRUPTED, Output, json_option, pass_output
+from tunesmith.cli.registry_option import find_tracking
 from tunesmith.errors import CallError
 from tunesmith.home import Home
 
@@ -50,10 +51,8 @@ def command(
     from tunesmith.inference.chat import Chat
     from tunesmith.inference.generation import Generator, Sampling
     from tunesmith.inference.models import find_model_folder
-    from tunesmith.tracking.config import TrackingConfig
 
-    home = Home.locate(os.environ, Path.cwd())
-    folder = find_model_folder(model, "model", home, TrackingConfig(uri=home.find_tracking_uri(os.environ)))
+    folder = find_model_folder(model, "model", Home.locate(os.environ, Path.cwd()), find_tracking())
     sampling = Sampling(max_new_tokens, temperature, 0.95 if top_p is None else top_p, seed)
     chat = Chat(Generator(folder), sampling, system)
     return _talk(output, chat) if asked is None else _answer_once(output, chat, asked)

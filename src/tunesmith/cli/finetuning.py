@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from httpx import HTTPStatusError
 
     from tunesmith.report.summary import RunSummary
+    from tunesmith.tracking.config import TrackingConfig
 
 MAX_REASON = 100
 """Characters of a reason on the last screen; the log lines have it in full."""
@@ -111,7 +112,7 @@ def render_summary(summary: RunSummary) -> str:
         *_slice_tables(summary),
         *_export_lines(summary),
         "\n".join([_version_line(summary), *(f"  {reason}" for reason in summary.reasons), *_approval_lines(summary)]),
-        _pages(summary.report_uri),
+        _pages(summary),
     ]
     return "\n\n".join(sections)
 
@@ -201,16 +202,27 @@ def _approval_lines(summary: RunSummary) -> list[str]:
         return []
     lines = [f"  {summary.approval}"]
     if "champion" not in summary.aliases:
-        lines.append(f"  To make it the champion all the same: tunesmith promote {summary.model_uri}")
+        tracking, home = _find_tracking(summary), Home.locate(os.environ, Path.cwd())
+        promote = tracking.command(f"tunesmith promote {summary.model_uri}", home.find_tracking_uri(os.environ))
+        lines.append(f"  To make it the champion all the same: {promote}")
     return lines
 
 
-def _pages(report_uri: str | None) -> str:
-    """The report, and the commands that open the pages of MLflow and Prefect."""
+def _find_tracking(summary: RunSummary) -> TrackingConfig:
+    from tunesmith.tracking.config import TrackingConfig
+
+    return TrackingConfig(uri=summary.tracking_uri)
+
+
+def _pages(summary: RunSummary) -> str:
+    """The report and MLflow's page, and the commands that open the pages of what is no server."""
     home = Home.locate(os.environ, Path.cwd())
-    lines = [] if report_uri is None else [f"Report:        {report_uri}"]
-    if not os.environ.get("MLFLOW_TRACKING_URI"):
-        lines.append(f"MLflow page:   {_script('mlflow')} ui --backend-store-uri {shlex.quote(home.tracking_uri)}")
+    lines = [] if summary.report_uri is None else [f"Report:        {summary.report_uri}"]
+    if _find_tracking(summary).database() is not None:
+        uri = shlex.quote(summary.tracking_uri)
+        lines.append(f"MLflow page:   {_script('mlflow')} ui --backend-store-uri {uri}")
+    elif summary.tracking_uri.startswith(("http://", "https://")):
+        lines.append(f"MLflow page:   {summary.tracking_uri}")
     if not os.environ.get("PREFECT_API_URL"):
         folder = shlex.quote(str(home.prefect_folder))
         lines.append(f"Prefect page:  PREFECT_HOME={folder} {_script('prefect')} server start")

@@ -42,8 +42,9 @@ def command(context: click.Context, output: Output) -> None:
     home = Home.locate(os.environ, Path.cwd())
     if list_unrecorded(home.unrecorded_folder):
         output.note("some candidates are not registered yet: `tunesmith doctor` says which, and what to call")
-    versions = list_models(find_tracking())
-    text = format_versions(versions) if versions else "no model is registered"
+    tracking = find_tracking()
+    versions = list_models(tracking)
+    text = format_versions(versions) if versions else f"no model is registered in {tracking.public_uri()}"
     output.show([v.model_dump(mode="json") for v in versions], text)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from tunesmith.cli.output import Output, json_option, pass_output
+from tunesmith.cli.registry_option import find_tracking
 from tunesmith.cli.table import format_seconds
 from tunesmith.errors import Preempted
 from tunesmith.home import Home
@@ -85,11 +86,9 @@ def _predict(
 ) -> PredictReport:
     from tunesmith.inference.batch import predict_batch
     from tunesmith.inference.config import PredictConfig
-    from tunesmith.tracking.config import TrackingConfig
 
-    home = Home.locate(os.environ, Path.cwd())
-    tracking = TrackingConfig(uri=home.find_tracking_uri(os.environ))
-    return predict_batch(model, model_format, sources, target, home, tracking, PredictConfig.model_validate(options))
+    home, config = Home.locate(os.environ, Path.cwd()), PredictConfig.model_validate(options)
+    return predict_batch(model, model_format, sources, target, home, find_tracking(), config)
 
 
 def _render(report: PredictReport) -> str:

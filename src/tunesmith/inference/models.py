@@ -16,8 +16,8 @@ from tunesmith.modeling.placing import place as place_model
 from tunesmith.store.folder import FolderStore
 from tunesmith.store.keys import folder_digest
 from tunesmith.tracking.config import TrackingConfig
-from tunesmith.tracking.registry import find_named, resolve_model
-from tunesmith.tracking.version_files import fetch_model
+from tunesmith.tracking.registry import find_named
+from tunesmith.tracking.version_files import fetch_model, resolve_model
 
 REGISTERED = "models:/"
 ModelFormat = Literal["model", "onnx", "onnx-int8"]

@@ -51,6 +51,8 @@ class RunSummary(BaseModel):
 
     name: str
     """The recipe's name."""
+    tracking_uri: str
+    """MLflow's store, without user and password."""
     rows_in: int
     """Rows read from the sources."""
     dropped: dict[str, int]
@@ -155,11 +157,12 @@ class RunSummary(BaseModel):
     """The stages' times, added up."""
 
 
-def summarize_run(name: str, refs: Iterable[Ref]) -> RunSummary:
+def summarize_run(name: str, tracking_uri: str, refs: Iterable[Ref]) -> RunSummary:
     """Put a run's references together.
 
     Args:
         name: The recipe's name.
+        tracking_uri: MLflow's store, without user and password.
         refs: The references of all stages, in the order in which they ran; each carries the facts of its stage.
 
     Raises:
@@ -171,6 +174,7 @@ def summarize_run(name: str, refs: Iterable[Ref]) -> RunSummary:
     rows, quarantine, encoded = facts["snapshot"], facts["snapshot"]["quarantine"], facts["encode"]
     return RunSummary(
         name=name,
+        tracking_uri=tracking_uri,
         rows_in=rows["rows_in"],
         dropped=rows["dropped"],
         data_steps=tuple(DataStep.model_validate(step) for step in rows["steps"]),

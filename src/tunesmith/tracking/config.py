@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import Field
 
+from tunesmith.home import TRACKING_VARIABLE
 from tunesmith.section import Section
 
 SQLITE = "sqlite:///"
@@ -33,6 +35,22 @@ class TrackingConfig(Section):
         if "@" not in parts.netloc:
             return self.uri
         return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+    def is_missing(self) -> bool:
+        """Whether it is a SQLite file that is not there: opening it would create it."""
+        database = self.database()
+        return database is not None and not database.exists()
+
+    def command(self, command: str, usual_uri: str) -> str:
+        """A command on the registry, as a person types it.
+
+        Args:
+            command: Such as `tunesmith rollback reviews`.
+            usual_uri: The store that it asks where nobody says which.
+        """
+        if self.public_uri() == TrackingConfig(uri=usual_uri).public_uri():
+            return command
+        return f"{TRACKING_VARIABLE}={shlex.quote(self.public_uri())} {command}"
 
 
 class RegistryConfig(Section):

@@ -15,9 +15,9 @@ from pydantic import BaseModel, ConfigDict
 
 from tunesmith.errors import ModelError
 from tunesmith.tracking.approval import approve_by_hand
-from tunesmith.tracking.client import exclusive, mlflow_client
+from tunesmith.tracking.client import exclusive
 from tunesmith.tracking.config import TrackingConfig
-from tunesmith.tracking.registry import CHAMPION, RegisteredVersion, find_registered
+from tunesmith.tracking.registry import CHAMPION, RegisteredVersion, find_registered, registry_client
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -66,7 +66,7 @@ def find_history(model_name: str, tracking: TrackingConfig) -> list[Change]:
         ModelError: There is no such model.
         TunesmithError: MLflow cannot be reached.
     """
-    with mlflow_client(tracking) as client:
+    with registry_client(model_name, tracking) as client:
         find_registered(client, model_name)
         return read_history(client, model_name)
 
@@ -85,7 +85,7 @@ def promote_by_hand(model_name: str, version: int, why: str, tracking: TrackingC
         ModelError: There is no such version, or it is the champion.
         TunesmithError: MLflow cannot be reached.
     """
-    with mlflow_client(tracking) as client, exclusive(tracking):
+    with registry_client(model_name, tracking) as client, exclusive(tracking):
         versions = find_registered(client, model_name)
         if version not in [found.version for found in versions]:
             known = ", ".join(str(found.version) for found in versions)
@@ -104,7 +104,7 @@ def roll_back(model_name: str, why: str, tracking: TrackingConfig) -> Change:
         ModelError: There is no such model, or nothing to go back to.
         TunesmithError: MLflow cannot be reached.
     """
-    with mlflow_client(tracking) as client, exclusive(tracking):
+    with registry_client(model_name, tracking) as client, exclusive(tracking):
         versions = [found.version for found in find_registered(client, model_name)]
         history = finish_changes(client, model_name)
         aliases, champion = _read_model(client, model_name).aliases, _find_champion(client, model_name)

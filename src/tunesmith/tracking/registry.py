@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import json
-import logging
 import re
-import shutil
-import uuid
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
 from tunesmith.errors import ModelError
+from tunesmith.home import TRACKING_VARIABLE
 from tunesmith.tracking.approval import Approval, read_approval
 from tunesmith.tracking.candidate_run import CANDIDATE_TAG
 from tunesmith.tracking.client import mlflow_client
 from tunesmith.tracking.config import RegistryConfig, TrackingConfig
-from tunesmith.tracking.glance import local_folder
-from tunesmith.tracking.lineage import LINEAGE_TAG, MODEL, Lineage
+from tunesmith.tracking.lineage import LINEAGE_TAG, Lineage
 from tunesmith.tracking.long_tags import join_tag
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
     from mlflow.tracking import MlflowClient
-
-log = logging.getLogger(__name__)
 
 CHAMPION = "champion"
 """The alias of the version in use."""
@@ -117,8 +112,7 @@ def find_line(registry: RegistryConfig, tracking: TrackingConfig) -> list[Regist
     Raises:
         TunesmithError: MLflow cannot be reached.
     """
-    database = tracking.database()
-    if database is not None and not database.exists():
+    if tracking.is_missing():
         return []
     with mlflow_client(tracking) as client:
         versions = _read_all(client, registry.model_name)
@@ -148,6 +142,8 @@ def list_models(tracking: TrackingConfig, model_name: str | None = None) -> list
     Raises:
         TunesmithError: MLflow cannot be reached.
     """
+    if tracking.is_missing():
+        return []
     with mlflow_client(tracking) as client:
         names = [model.name for model in _pages(client.search_registered_models)]
         found = [_read_all(client, name) for name in names if model_name in (None, name)]
@@ -164,29 +160,21 @@ def find_named(uri: str, tracking: TrackingConfig) -> RegisteredVersion:
     match = MODEL_URI.match(uri)
     if match is None:
         raise ModelError(f"{uri}: not a model's URI. Write models:/<name>@<alias> or models:/<name>/<version>.")
-    return _choose(uri, match, list_models(tracking))
+    return _choose(uri, match, list_models(tracking), tracking)
 
 
-def resolve_model(uri: str, tracking: TrackingConfig, download_folder: Path) -> Path:
-    """The local folder with the files of a registered model.
-
-    Args:
-        uri: `models:/<name>@<alias>` or `models:/<name>/<version>`.
-        tracking: Where MLflow is.
-        download_folder: Where a model that lies on a server is kept; one that is there is not fetched again.
+@contextmanager
+def registry_client(model_name: str, tracking: TrackingConfig) -> Iterator[MlflowClient]:
+    """A client for what is there of a registered model; nothing is created for it.
 
     Raises:
-        ModelError: There is no such model, alias or version; the message lists those that exist.
+        ModelError: There is no registry.
         TunesmithError: MLflow cannot be reached.
     """
-    found = find_named(uri, tracking)
-    folder = local_folder(found.source)
-    if folder is None:
-        folder = download_folder / found.model_name / found.mlflow_run_id
-        _download(found, tracking, folder)
-    if not folder.is_dir():
-        raise ModelError(f"{uri}: its files are gone from {folder}. Run its recipe again to put them back.")
-    return folder
+    if tracking.is_missing():
+        raise ModelError(_describe_unknown(model_name, [], tracking))
+    with mlflow_client(tracking) as client:
+        yield client
 
 
 def find_registered(client: MlflowClient, model_name: str) -> list[RegisteredVersion]:
@@ -198,7 +186,7 @@ def find_registered(client: MlflowClient, model_name: str) -> list[RegisteredVer
     found = _read_all(client, model_name)
     if not found:
         names = sorted(model.name for model in _pages(client.search_registered_models))
-        raise ModelError(f"no model is registered as {model_name!r}. Registered: {_list(names)}.")
+        raise ModelError(_describe_unknown(model_name, names, TrackingConfig(uri=client.tracking_uri)))
     return found
 
 
@@ -255,11 +243,13 @@ def _pages(search: Callable[..., Any]) -> Iterator[Any]:
             return
 
 
-def _choose(uri: str, match: re.Match[str], versions: list[RegisteredVersion]) -> RegisteredVersion:
+def _choose(
+    uri: str, match: re.Match[str], versions: list[RegisteredVersion], tracking: TrackingConfig
+) -> RegisteredVersion:
     named = [item for item in versions if item.model_name == match["name"]]
     if not named:
         names = sorted({item.model_name for item in versions})
-        raise ModelError(f"{uri}: no model is registered as {match['name']!r}. Registered: {_list(names)}.")
+        raise ModelError(f"{uri}: {_describe_unknown(match['name'], names, tracking)}")
     for item in named:
         if match["alias"] in item.aliases or match["version"] == str(item.version):
             return item
@@ -268,19 +258,12 @@ def _choose(uri: str, match: re.Match[str], versions: list[RegisteredVersion]) -
     raise ModelError(f"{uri}: no such version. Versions: {_list(numbers)}; aliases: {_list(aliases)}.")
 
 
+def _describe_unknown(model_name: str, names: list[str], tracking: TrackingConfig) -> str:
+    return (
+        f"no model is registered as {model_name!r}. Registered: {_list(names)}. That is all of "
+        f"{tracking.public_uri()}; {TRACKING_VARIABLE} names another store."
+    )
+
+
 def _list(names: list[str]) -> str:
     return ", ".join(names) or "none"
-
-
-def _download(found: RegisteredVersion, tracking: TrackingConfig, folder: Path) -> None:
-    if folder.is_dir():
-        return
-    log.info("Fetching %s from MLflow.", found.uri)
-    aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
-    aside.mkdir(parents=True)
-    try:
-        with mlflow_client(tracking) as client:
-            fetched = client.download_artifacts(found.mlflow_run_id, MODEL, str(aside))
-        Path(fetched).replace(folder)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)

@@ -148,8 +148,7 @@ def close_runs(tracking: TrackingConfig, flow_run_id: str, status: Literal["FAIL
     Raises:
         TunesmithError: MLflow cannot be reached.
     """
-    database = tracking.database()
-    if database is not None and not database.exists():
+    if tracking.is_missing():
         return []
     with mlflow_client(tracking) as client:
         found = [run.info.run_id for run in find_running(client, tracking, flow_run_id)]

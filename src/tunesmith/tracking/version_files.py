@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,8 +18,9 @@ from tunesmith.store.folder import FolderStore
 from tunesmith.store.keys import file_sha256, folder_digest
 from tunesmith.tracking.client import mlflow_client
 from tunesmith.tracking.config import TrackingConfig
-from tunesmith.tracking.lineage import ROWS_FILE, Lineage
-from tunesmith.tracking.registry import RegisteredVersion
+from tunesmith.tracking.glance import local_folder
+from tunesmith.tracking.lineage import MODEL, ROWS_FILE, Lineage
+from tunesmith.tracking.registry import RegisteredVersion, find_named
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -26,6 +28,28 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 WEIGHTS = "*.safetensors"
+
+
+def resolve_model(uri: str, tracking: TrackingConfig, download_folder: Path) -> Path:
+    """The local folder with the files of a registered model.
+
+    Args:
+        uri: `models:/<name>@<alias>` or `models:/<name>/<version>`.
+        tracking: Where MLflow is.
+        download_folder: Where a model that lies on a server is kept; one that is there is not fetched again.
+
+    Raises:
+        ModelError: There is no such model, alias or version; the message lists those that exist.
+        TunesmithError: MLflow cannot be reached.
+    """
+    found = find_named(uri, tracking)
+    folder = local_folder(found.source)
+    if folder is None:
+        folder = download_folder / found.model_name / found.mlflow_run_id
+        _download_whole(found, tracking, folder)
+    if not folder.is_dir():
+        raise ModelError(f"{uri}: its files are gone from {folder}. Run its recipe again to put them back.")
+    return folder
 
 
 def read_seen_rows(
@@ -111,3 +135,17 @@ def _download(client: MlflowClient, version: RegisteredVersion, name: str, aside
     if name not in known:
         return aside / name  # where nothing is
     return Path(client.download_artifacts(version.mlflow_run_id, name, str(aside)))
+
+
+def _download_whole(found: RegisteredVersion, tracking: TrackingConfig, folder: Path) -> None:
+    if folder.is_dir():
+        return
+    log.info("Fetching %s from MLflow.", found.uri)
+    aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    aside.mkdir(parents=True)
+    try:
+        with mlflow_client(tracking) as client:
+            fetched = client.download_artifacts(found.mlflow_run_id, MODEL, str(aside))
+        Path(fetched).replace(folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)

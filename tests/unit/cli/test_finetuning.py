@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from finished_run import make_refs
+from finished_run import STORE, make_refs
 from projects import make_classification
 from tunesmith.cli.finetuning import render_summary, run_finetune
 from tunesmith.errors import TunesmithError
@@ -16,7 +16,18 @@ from tunesmith.report.summary import summarize_run
 
 
 def render(**changes: Any) -> str:
-    return render_summary(summarize_run("snippets", make_refs(**changes)))
+    return render_summary(summarize_run("snippets", STORE, make_refs(**changes)))
+
+
+def test_the_pages_and_commands_are_about_the_store_that_the_recipe_names(monkeypatch: Any) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    declined = {"register": {"aliases": ["candidate"], "consent": {"text": "It was declined by ada."}}}
+    server = render_summary(summarize_run("snippets", "http://mlflow:5000", make_refs(**declined)))
+    assert "\nMLflow page:   http://mlflow:5000\n" in server
+    assert ": MLFLOW_TRACKING_URI=http://mlflow:5000 tunesmith promote models:/snippets/3\n" in server
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", STORE)
+    assert ": tunesmith promote models:/snippets/3\n" in render(**declined)
+    assert f" ui --backend-store-uri {STORE}\n" in render()
 
 
 def test_the_data_has_a_line_only_where_there_is_something_to_say() -> None:

@@ -7,19 +7,19 @@ from typing import Any
 
 import pytest
 
-from finished_run import make_refs
+from finished_run import STORE, make_refs
 from tunesmith.report.page import render_markdown
 from tunesmith.report.profile_page import ProfilePage
 from tunesmith.report.summary import RunSummary, summarize_run
 
 
 def make_page(**changes: Any) -> str:
-    return render_markdown(summarize_run("snippets", make_refs(**changes)))
+    return render_markdown(summarize_run("snippets", STORE, make_refs(**changes)))
 
 
 @pytest.fixture
 def summary() -> RunSummary:
-    return summarize_run("snippets", make_refs())
+    return summarize_run("snippets", STORE, make_refs())
 
 
 def test_the_page_says_what_was_decided_why_and_where_it_lies(summary: RunSummary) -> None:
@@ -78,13 +78,13 @@ def test_the_page_tells_the_calibration_without_and_with_the_temperature(summary
 
 def test_a_metric_that_the_baseline_does_not_have_is_shown_alone() -> None:
     baseline = {"name": "majority class", "metrics": {"accuracy": 0.5}}
-    page = render_markdown(summarize_run("snippets", make_refs(evaluate={"baseline": baseline})))
+    page = render_markdown(summarize_run("snippets", STORE, make_refs(evaluate={"baseline": baseline})))
     assert "| **f1_macro** (primary) | 0.8400 | 0.7900 to 0.8900 |  |  |" in page
 
 
 def test_a_thousand_reasons_and_a_picture_stay_below_200_kib() -> None:
     dropped = {f"reason {number} {'x' * 900}": number for number in range(1000)}
-    page = render_markdown(summarize_run("snippets", make_refs(snapshot={"dropped": dropped})), b"x" * 100_000)
+    page = render_markdown(summarize_run("snippets", STORE, make_refs(snapshot={"dropped": dropped})), b"x" * 100_000)
     assert len(page.encode()) < 200 * 1024
     assert "980 more reasons" in page
 

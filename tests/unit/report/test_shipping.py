@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from finished_run import FACTS, make_refs
+from finished_run import FACTS, STORE, make_refs
 from tunesmith.cli.finetuning import render_summary
 from tunesmith.report.page import render_markdown
 from tunesmith.report.summary import RunSummary, summarize_run
@@ -18,7 +18,7 @@ INT8 |= {"metric_delta": None, "interval": None}
 
 
 def summarize(**formats: Any) -> RunSummary:
-    return summarize_run("snippets", make_refs(export={"formats": {"safetensors": SAFETENSORS, **formats}}))
+    return summarize_run("snippets", STORE, make_refs(export={"formats": {"safetensors": SAFETENSORS, **formats}}))
 
 
 def test_the_page_has_every_format_and_why_one_is_not_shipped() -> None:

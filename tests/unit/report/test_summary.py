@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from finished_run import FACTS, make_refs
+from finished_run import FACTS, STORE, make_refs
 from tunesmith.report.summary import RunSummary, describe_steps, summarize_run
 
 
 @pytest.fixture
 def summary() -> RunSummary:
-    return summarize_run("snippets", make_refs())
+    return summarize_run("snippets", STORE, make_refs())
 
 
 def test_the_summary_keeps_the_numbers_of_every_stage(summary: RunSummary) -> None:
@@ -45,12 +45,12 @@ def test_the_summary_survives_json_and_cannot_be_changed(summary: RunSummary) ->
     ],
 )
 def test_the_summary_tells_how_training_ended(changes: dict[str, Any], told: str) -> None:
-    assert describe_steps(summarize_run("snippets", make_refs(train=changes))) == told
+    assert describe_steps(summarize_run("snippets", STORE, make_refs(train=changes))) == told
 
 
 def test_a_missing_stage_is_an_error_and_not_a_gap() -> None:
     with pytest.raises(KeyError, match="register"):
-        summarize_run("snippets", make_refs()[:-1])
+        summarize_run("snippets", STORE, make_refs()[:-1])
 
 
 def test_the_summary_says_what_became_of_the_rows_and_what_has_changed_in_them() -> None:
@@ -61,7 +61,7 @@ def test_the_summary_says_what_became_of_the_rows_and_what_has_changed_in_them()
         split={"left_out": {"thinned": 5}, "leakage": leakage},
         register={"drift_warnings": ["Against the last snapshot: gone: column 'title'."]},
     )
-    found = summarize_run("snippets", refs)
+    found = summarize_run("snippets", STORE, refs)
     assert (found.num_quarantined, found.quarantine_key, found.quarantined) == (2, "ab" * 16, quarantine["reasons"])
     assert (found.left_out, found.leakage) == ({"thinned": 5}, leakage)
     assert found.drift_warnings == ("Against the last snapshot: gone: column 'title'.",)

@@ -34,3 +34,14 @@ def test_only_a_sqlite_file_has_a_database():
 def test_a_public_uri_has_no_password():
     assert TrackingConfig(uri="https://me:secret@host:5000/a").public_uri() == "https://host:5000/a"
     assert TrackingConfig(uri="sqlite:////home/a@b/mlflow.db").public_uri() == "sqlite:////home/a@b/mlflow.db"
+
+
+def test_a_command_names_the_store_where_it_would_look_elsewhere_and_no_password():
+    server = TrackingConfig(uri="http://me:secret@mlflow:5000")
+    assert server.command("tunesmith approve models:/a/3", "http://mlflow:5000") == "tunesmith approve models:/a/3"
+    assert server.command("tunesmith approve models:/a/3", "sqlite:////home/mlflow.db") == (
+        "MLFLOW_TRACKING_URI=http://mlflow:5000 tunesmith approve models:/a/3"
+    )
+    assert TrackingConfig(uri="sqlite:////my home/a.db").command("tunesmith models", "sqlite:////b.db") == (
+        "MLFLOW_TRACKING_URI='sqlite:////my home/a.db' tunesmith models"
+    )

@@ -24,7 +24,8 @@ from tunesmith.tracking.client import mlflow_client
 from tunesmith.tracking.config import TrackingConfig
 from tunesmith.tracking.contents import find_report_uri
 from tunesmith.tracking.register import derive_register
-from tunesmith.tracking.registry import find_champion, find_version, list_models, resolve_model
+from tunesmith.tracking.registry import find_champion, find_version, list_models
+from tunesmith.tracking.version_files import resolve_model
 
 TOLD = [
     "report.html", "README.md", "classes.csv", "confusions.csv", "errors.json", "flips.csv", "highest_losses.csv",

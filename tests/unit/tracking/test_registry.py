@@ -9,10 +9,12 @@ import pytest
 from tunesmith.errors import ModelError, TunesmithError
 from tunesmith.tracking import standing
 from tunesmith.tracking.client import mlflow_client
-from tunesmith.tracking.config import RegistryConfig
+from tunesmith.tracking.config import RegistryConfig, TrackingConfig
 from tunesmith.tracking.glance import Glance, glance
-from tunesmith.tracking.registry import find_champion, find_version, list_models, resolve_model
+from tunesmith.tracking.history import find_history, promote_by_hand, roll_back
+from tunesmith.tracking.registry import find_champion, find_named, find_version, list_models
 from tunesmith.tracking.standing import Standing, find_aliases, find_standing
+from tunesmith.tracking.version_files import resolve_model
 
 
 def test_an_empty_registry_has_no_champion_no_version_and_no_models(tracking):
@@ -91,6 +93,20 @@ def test_a_version_whose_files_are_gone_does_not_stand(candidates, tracking, tmp
     assert find_aliases(first.candidate.key, 1, first.registry, tracking) is None
     with pytest.raises(ModelError, match="its files are gone"):
         resolve_model("models:/sentiment/1", tracking, tmp_path)
+
+
+def test_a_command_in_the_wrong_place_says_where_it_looked_and_leaves_no_database_there(tmp_path):
+    tracking = TrackingConfig(uri=f"sqlite:///{tmp_path}/home/mlflow.db")
+    assert list_models(tracking) == []
+    for look in (
+        lambda: find_named("models:/sentiment/3", tracking),
+        lambda: find_history("sentiment", tracking),
+        lambda: promote_by_hand("sentiment", 3, "", tracking),
+        lambda: roll_back("sentiment", "", tracking),
+    ):
+        with pytest.raises(ModelError, match=rf"Registered: none.*{tracking.uri}; MLFLOW_TRACKING_URI names another"):
+            look()
+    assert not (tmp_path / "home" / "mlflow.db").exists()
 
 
 def test_a_database_that_is_not_there_holds_no_version_and_a_damaged_one_is_an_error(tmp_path):

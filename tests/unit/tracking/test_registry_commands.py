@@ -99,3 +99,13 @@ def test_a_decision_whose_predictions_were_changed_does_not_replay(three, capsys
     (folder / DECISION_FILE).write_text("{}")
     code, text = call(capsys, "gate", "replay", str(folder))
     assert (code, "is not a decision that this version" in text) == (2, True)
+
+
+def test_models_in_the_wrong_place_names_the_store_that_it_looked_in_and_makes_none(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TUNESMITH_HOME", str(tmp_path / "elsewhere"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    code, text = call(capsys, "models")
+    assert (code, text) == (0, f"no model is registered in sqlite:///{tmp_path}/elsewhere/mlflow.db\n")
+    code, text = call(capsys, "approve", "models:/sentiment/3")
+    assert (code, "MLFLOW_TRACKING_URI names another store" in text) == (2, True)
+    assert not (tmp_path / "elsewhere").exists()
