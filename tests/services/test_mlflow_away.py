@@ -47,7 +47,7 @@ def test_a_server_that_never_comes_leaves_a_candidate_and_the_command_that_uploa
         num_rows = metrics.read_text().count("\n")
         command = f"tunesmith run {project.recipe}"
         assert f"candidate {candidate['key'][:8]} of reviews: {num_rows} rows of metrics" in message
-        assert message.endswith(f"To upload it: {command}")
+        assert f"to upload it, while data, recipe and code are as they were: {command}; to let it be: " in message
 
         project.server.start()
         _, answer, _ = finish(project.start("doctor"))

@@ -74,7 +74,8 @@ class Check:
 def command(context: click.Context, output: Output) -> None:
     """Check this machine: Python, packages, torch, disk, memory, the home folder and the servers that are named.
 
-    Candidates that MLflow does not know in full, because it was away, are listed with the command that uploads them.
+    Candidates that MLflow does not know in full, because it was away, are listed with the command that uploads them
+    while data, recipe and code are as they were; `tunesmith models forget` takes one from the list.
     The exit code is 4 where something fails, else 0.
     """
     home = Home.locate(os.environ, Path.cwd())
@@ -215,7 +216,7 @@ def check_record(unrecorded: Sequence[Unrecorded]) -> Iterator[Check]:
     if not unrecorded:
         yield Check("record", "ok", "MLflow has everything that was trained here")
     for note in unrecorded:
-        yield Check("record", "warn", f"not in {note.tracking_uri}: {note.describe()}", f"to upload it: {note.command}")
+        yield Check("record", "warn", f"not in {note.tracking_uri}: {note.describe()}", note.advise())
 
 
 def _check_server(name: str, url: str, variable: str, example: str) -> Check:

@@ -18,7 +18,10 @@ from tunesmith.home import Home
 if TYPE_CHECKING:
     from tunesmith.tracking.registry import RegisteredVersion
 
-COMMANDS = {"show": "The versions of one model, and when which was the champion, and why."}
+COMMANDS = {
+    "forget": "Let a candidate be that could not be uploaded.",
+    "show": "The versions of one model, and when which was the champion, and why.",
+}
 """Each command lies in the module `models_` and its name."""
 
 

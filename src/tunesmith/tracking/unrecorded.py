@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tunesmith.errors import Preempted, TunesmithError, UserError
+from tunesmith.errors import CallError, Preempted, TunesmithError, UserError
 from tunesmith.store.ref import Ref
 from tunesmith.store.sealed import write_bytes_atomically
 from tunesmith.tracking.config import TrackingConfig
@@ -40,7 +40,7 @@ class Unrecorded(BaseModel):
     folders: tuple[str, ...] = ()
     """Where the rows and the files lie."""
     command: str
-    """What uploads what is missing, however often it is called."""
+    """What uploads what is missing, however often it is called, as long as data, recipe and code are what they were."""
 
     def describe(self) -> str:
         """What is missing, in a few words."""
@@ -49,11 +49,36 @@ class Unrecorded(BaseModel):
         where = f", kept in {' and '.join(self.folders)}" if self.folders else ""
         return f"candidate {self.candidate_key[:8]} of {self.recipe}: {rows} of metrics{files}, its version{where}"
 
+    def advise(self) -> str:
+        """What to do about it."""
+        forget = f"tunesmith models forget {self.candidate_key[:8]}"
+        return f"to upload it, while data, recipe and code are as they were: {self.command}; to let it be: {forget}"
+
 
 def list_unrecorded(folder: Path) -> list[Unrecorded]:
     """The notes in a folder, the oldest first."""
     paths = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
     return [note for path in paths if (note := _read(path)) is not None]
+
+
+def forget_note(folder: Path, candidate_key: str) -> Unrecorded:
+    """Drop the note on a candidate that nobody wants to upload any more; what is trained stays in the store.
+
+    Args:
+        folder: Where the notes lie.
+        candidate_key: The key of the train artifact, or as much of its beginning as no other note has.
+
+    Raises:
+        CallError: There is no such note, or there are several.
+    """
+    notes = list_unrecorded(folder)
+    found = [note for note in notes if note.candidate_key.startswith(candidate_key)]
+    if len(found) != 1:
+        known = ", ".join(note.candidate_key for note in found or notes) or "none"
+        what = "more than one candidate" if found else "no candidate"
+        raise CallError(f"{candidate_key}: {what} of that key waits to be uploaded; there are {known}.")
+    _path(folder, found[0].candidate_key).unlink(missing_ok=True)
+    return found[0]
 
 
 def note_rows(
@@ -104,7 +129,7 @@ def completing_record(
     except (UserError, Preempted):
         raise
     except TunesmithError as error:
-        raise TunesmithError(f"{error}\nNot in MLflow yet: {note.describe()}. To upload it: {note.command}") from error
+        raise TunesmithError(f"{error}\nNot in MLflow yet: {note.describe()}; {note.advise()}") from error
     path.unlink(missing_ok=True)
 
 

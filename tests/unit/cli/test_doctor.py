@@ -168,5 +168,12 @@ def test_what_mlflow_does_not_have_is_listed_with_the_command_that_uploads_it(tm
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warn   record")]
     assert line.endswith(
         "not in http://server: candidate abababab of reviews: 41 rows of metrics, 5 files of the model (1.2 MB), "
-        "its version, kept in /a and /b; to upload it: tunesmith run /r.yaml --set=train.seed=1"
+        "its version, kept in /a and /b; to upload it, while data, recipe and code are as they were: "
+        "tunesmith run /r.yaml --set=train.seed=1; to let it be: tunesmith models forget abababab"
     )
+    assert main(["models", "forget", "cd"]) == 2
+    assert f"cd: no candidate of that key waits to be uploaded; there are {'ab' * 16}." in capsys.readouterr().err
+    assert main(["models", "forget", "abababab"]) == 0
+    assert capsys.readouterr().out.startswith("nobody waits any more for candidate abababab of reviews")
+    main(["doctor", "--json"])
+    assert json.loads(capsys.readouterr().out)["unrecorded"] == []

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tunesmith.errors import ModelError, TunesmithError
-from tunesmith.tracking.unrecorded import completing_record, list_unrecorded, note_rows
+from tunesmith.errors import CallError, ModelError, TunesmithError
+from tunesmith.tracking.unrecorded import completing_record, forget_note, list_unrecorded, note_rows
 
 
 @pytest.fixture
@@ -36,8 +36,9 @@ def test_a_record_that_is_not_leaves_a_note_of_what_is_missing_where_it_lies_and
     assert note.folders == (first.candidate.uri, first.exported.uri)
     assert str(caught.value) == (
         f"the server is away.\nNot in MLflow yet: candidate {first.candidate.key[:8]} of sentiment: 3 rows of metrics, "
-        f"2 files of the model (0.0 MB), its version, kept in {first.candidate.uri} and {first.exported.uri}. "
-        "To upload it: tunesmith run recipe.yaml"
+        f"2 files of the model (0.0 MB), its version, kept in {first.candidate.uri} and {first.exported.uri}; "
+        "to upload it, while data, recipe and code are as they were: tunesmith run recipe.yaml; "
+        f"to let it be: tunesmith models forget {first.candidate.key[:8]}"
     )
     assert caught.value.exit_code == 4
 
@@ -53,6 +54,16 @@ def test_the_next_attempt_does_not_forget_the_rows(first, tmp_path):
 def test_a_mistake_of_the_user_stays_one(first, tmp_path):
     with pytest.raises(ModelError, match=r"^no such model$"), completing(first, tmp_path):
         raise ModelError("no such model")
+
+
+def test_a_note_that_nobody_wants_is_dropped_by_the_beginning_of_its_key(first, tmp_path):
+    for key in ("ab12", "ab34"):
+        note_rows(tmp_path, first.record, first.tracking, key, 3)
+    for wrong, what in (("ab", "more than one candidate of that key"), ("cd", "no candidate of that key")):
+        with pytest.raises(CallError, match=f"{what} waits to be uploaded; there are ab12, ab34"):
+            forget_note(tmp_path, wrong)
+    assert forget_note(tmp_path, "ab1").candidate_key == "ab12"
+    assert [note.candidate_key for note in list_unrecorded(tmp_path)] == ["ab34"]
 
 
 def test_a_damaged_note_hides_no_other(first, tmp_path):
