@@ -43,6 +43,7 @@ def open_run(
     experiment_id = _ensure_experiment(client, tracking)
     with exclusive(tracking):
         run = _find_run(client, experiment_id, candidate_key)
+        run = run or _restore_run(client, experiment_id, candidate_key)
         if run is None:
             run = _create_run(client, experiment_id, record, candidate_key)
     if run.info.status not in ("RUNNING", "FINISHED"):
@@ -149,8 +150,26 @@ def _artifact_location(tracking: TrackingConfig) -> str | None:
 
 
 def _find_run(client: MlflowClient, experiment_id: str, candidate_key: str) -> Run | None:
+    from mlflow.entities import ViewType
+
+    return _oldest(client, experiment_id, candidate_key, ViewType.ACTIVE_ONLY)
+
+
+def _restore_run(client: MlflowClient, experiment_id: str, candidate_key: str) -> Run | None:
+    """Take the deletion of a run back: a version of the registry may name it."""
+    from mlflow.entities import ViewType
+
+    deleted = _oldest(client, experiment_id, candidate_key, ViewType.DELETED_ONLY)
+    if deleted is None:
+        return None
+    log.warning("MLflow: the run %s of this candidate was deleted, and is restored.", deleted.info.run_id)
+    client.restore_run(deleted.info.run_id)
+    return client.get_run(deleted.info.run_id)
+
+
+def _oldest(client: MlflowClient, experiment_id: str, candidate_key: str, view_type: int) -> Run | None:
     query = f"tags.`{CANDIDATE_TAG}` = '{candidate_key}'"
-    found = client.search_runs([experiment_id], query, order_by=["attributes.start_time ASC"])
+    found = client.search_runs([experiment_id], query, view_type, order_by=["attributes.start_time ASC"])
     return min(found, key=lambda run: (run.info.start_time, run.info.run_id), default=None)
 
 

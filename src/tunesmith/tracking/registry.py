@@ -17,6 +17,7 @@ from tunesmith.tracking.approval import Approval, read_approval
 from tunesmith.tracking.candidate_run import CANDIDATE_TAG
 from tunesmith.tracking.client import mlflow_client
 from tunesmith.tracking.config import RegistryConfig, TrackingConfig
+from tunesmith.tracking.glance import local_folder
 from tunesmith.tracking.lineage import LINEAGE_TAG, Lineage
 from tunesmith.tracking.long_tags import join_tag
 
@@ -199,6 +200,21 @@ def read_version(client: MlflowClient, registry: RegistryConfig, candidate_key: 
     """`find_version` with a client at hand; the oldest, should there be several."""
     found = [item for item in _read_all(client, registry.model_name) if item.candidate_key == candidate_key]
     return min(found, key=lambda item: item.version, default=None)
+
+
+def has_files(client: MlflowClient, version: RegisteredVersion) -> bool:
+    """Whether there is anything left where a version's files were."""
+    from mlflow.exceptions import MlflowException
+
+    folder = local_folder(version.source)
+    if folder is not None:
+        return folder.is_dir()
+    try:
+        return bool(client.list_artifacts(version.mlflow_run_id, version.source.rpartition("/")[2]))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return False  # the run was purged
 
 
 def _read_all(client: MlflowClient, model_name: str) -> list[RegisteredVersion]:

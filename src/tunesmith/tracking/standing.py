@@ -8,7 +8,7 @@ from tunesmith.tracking.candidate_run import CANDIDATE_TAG
 from tunesmith.tracking.client import mlflow_client
 from tunesmith.tracking.config import RegistryConfig, TrackingConfig
 from tunesmith.tracking.glance import Glance, glance
-from tunesmith.tracking.registry import CHAMPION, PROMOTED_TAG, read_champion, read_version
+from tunesmith.tracking.registry import CHAMPION, PROMOTED_TAG, has_files, read_champion, read_version
 
 
 class Standing(BaseModel):
@@ -67,7 +67,9 @@ def find_aliases(
         return tuple(sorted(alias for alias, number in found.aliases.items() if number == version))
     with mlflow_client(tracking) as client:
         registered = read_version(client, registry, candidate_key)
-    return registered.aliases if registered is not None and registered.version == version else None
+        if registered is None or registered.version != version or not has_files(client, registered):
+            return None
+    return registered.aliases
 
 
 def _read_glance(found: Glance, candidate_key: str) -> Standing:

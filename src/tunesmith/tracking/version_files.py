@@ -48,7 +48,9 @@ def resolve_model(uri: str, tracking: TrackingConfig, download_folder: Path) -> 
         folder = download_folder / found.model_name / found.mlflow_run_id
         _download_whole(found, tracking, folder)
     if not folder.is_dir():
-        raise ModelError(f"{uri}: its files are gone from {folder}. Run its recipe again to put them back.")
+        raise ModelError(
+            f"{uri}: its files are gone from {folder}. Its recipe, run with the data and code of then, puts them back."
+        )
     return folder
 
 

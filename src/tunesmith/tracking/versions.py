@@ -13,9 +13,11 @@ from tunesmith.tracking.history import change_champion, finish_changes, set_cand
 from tunesmith.tracking.lineage import ADAPTER
 from tunesmith.tracking.long_tags import find_old_parts, split_tags
 from tunesmith.tracking.registry import (
+    CHAMPION,
     PROMOTED_TAG,
     RegisteredVersion,
     find_registered,
+    has_files,
     read_champion,
     read_version,
 )
@@ -59,6 +61,8 @@ def ensure_version(
     found = read_version(client, registry, candidate_key)
     if found is None:
         found = _create_version(client, registry, candidate_key, run, part, tags)
+    elif found.mlflow_run_id != run.info.run_id and not has_files(client, found):
+        found = _replace(client, registry, found, run, part)
     if not found.aliases and found.promoted_by is None and found.version == _find_newest(client, registry):
         set_candidate(client, found)
     present = client.get_model_version(registry.model_name, str(found.version)).tags
@@ -163,6 +167,33 @@ def _create_version(
     if first.version != int(created.version):
         client.delete_model_version(registry.model_name, str(created.version))
     return first
+
+
+def _replace(
+    client: MlflowClient, registry: RegistryConfig, lost: RegisteredVersion, run: Run, part: str
+) -> RegisteredVersion:
+    """A version in the place of one whose run was purged, files and all: MLflow lets no version name other files."""
+    name, key = lost.model_name, str(lost.candidate_key)
+    made = [other.version for other in find_registered(client, name) if _is_of(other, key, run)]
+    if not made:
+        tags = client.get_model_version(name, str(lost.version)).tags
+        source = f"{run.info.artifact_uri}/{part}"
+        created = client.create_model_version(
+            name, source=source, run_id=run.info.run_id, tags=tags, await_creation_for=0
+        )
+        made = [int(created.version)]
+    log.warning("%s: its run was purged from MLflow, and its files; it is version %d now.", lost.uri, made[0])
+    for alias in lost.aliases:
+        if alias == CHAMPION:
+            change_champion(client, name, made[0], None, f"The same model as version {lost.version}, which was purged.")
+        else:
+            client.set_registered_model_alias(name, alias, str(made[0]))
+    client.delete_model_version(name, str(lost.version))
+    return _reread(client, registry, key)
+
+
+def _is_of(version: RegisteredVersion, candidate_key: str, run: Run) -> bool:
+    return version.candidate_key == candidate_key and version.mlflow_run_id == run.info.run_id
 
 
 def _ensure_registered_model(client: MlflowClient, name: str) -> None:

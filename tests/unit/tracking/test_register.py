@@ -23,6 +23,7 @@ from tunesmith.errors import TunesmithError
 from tunesmith.tracking.client import mlflow_client
 from tunesmith.tracking.config import TrackingConfig
 from tunesmith.tracking.contents import find_report_uri
+from tunesmith.tracking.history import roll_back
 from tunesmith.tracking.register import derive_register
 from tunesmith.tracking.registry import find_champion, find_version, list_models
 from tunesmith.tracking.version_files import resolve_model
@@ -275,6 +276,42 @@ def test_a_version_that_was_deleted_is_registered_again(candidates, tracking):
     assert not again.is_cached
     assert again.reason == "what it stands for is gone"
     assert find_version(first.candidate.key, first.registry, tracking) is not None
+
+
+def test_a_run_that_was_deleted_is_restored_with_its_files(candidates, tracking, tmp_path):
+    first = candidates.make("first", 0.8)
+    run_id = first.register().facts["mlflow_run_id"]
+    shutil.rmtree(resolve_model("models:/sentiment/1", tracking, tmp_path))
+    with mlflow_client(tracking) as client:
+        client.delete_run(run_id)
+    again = first.register()
+    assert (again.facts["mlflow_run_id"], again.facts["version"]) == (run_id, 1)
+    assert [run.info.run_id for run in runs_of(tracking)] == [run_id]
+    assert (resolve_model("models:/sentiment@champion", tracking, tmp_path) / "config.json").exists()
+
+
+def test_a_version_whose_run_was_purged_is_replaced_and_a_rollback_goes_past_it(candidates, tracking, tmp_path):
+    candidates.make("first", 0.7).register()
+    second = candidates.make("second", 0.8)
+    purge(tracking, second.register().facts["mlflow_run_id"])
+    before = find_champion(second.registry, tracking)
+    again = second.register()
+    assert (again.facts["version"], again.facts["aliases"]) == (3, ["champion"])
+    champion, _ = list_models(tracking)
+    assert (champion.promoted_by, champion.decision, champion.value) == (before.promoted_by, before.decision, 0.8)
+    assert (resolve_model("models:/sentiment@champion", tracking, tmp_path) / "config.json").exists()
+    assert [version.version for version in list_models(tracking)] == [3, 1]
+    assert second.register().is_cached
+    assert roll_back("sentiment", "", tracking).version == 1
+
+
+def purge(tracking, run_id):
+    """What `mlflow gc` does to a run that was deleted."""
+    with mlflow_client(tracking) as client:
+        folder = Path(url2pathname(urlsplit(client.get_run(run_id).info.artifact_uri).path))
+        client.delete_run(run_id)
+        client._tracking_client.store._hard_delete_run(run_id)
+    shutil.rmtree(folder)
 
 
 def test_what_is_registered_is_confirmed_without_importing_mlflow_in_a_fresh_process(candidates):

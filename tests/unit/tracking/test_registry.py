@@ -85,11 +85,13 @@ def test_a_look_at_the_database_agrees_with_mlflow(candidates, tracking, monkeyp
     assert quick[1] == [("champion",), None, None, None, ("candidate",), None, None, None, None]
 
 
-def test_a_version_whose_files_are_gone_does_not_stand(candidates, tracking, tmp_path):
+def test_a_version_whose_files_are_gone_does_not_stand(candidates, tracking, tmp_path, monkeypatch):
     first = candidates.make("first", 0.8)
     first.register()
     assert find_aliases(first.candidate.key, 1, first.registry, tracking) == ("champion",)
     resolve_model("models:/sentiment/1", tracking, tmp_path).rename(tmp_path / "gone")
+    assert find_aliases(first.candidate.key, 1, first.registry, tracking) is None
+    monkeypatch.setattr(standing, "glance", lambda *_: None)
     assert find_aliases(first.candidate.key, 1, first.registry, tracking) is None
     with pytest.raises(ModelError, match="its files are gone"):
         resolve_model("models:/sentiment/1", tracking, tmp_path)
