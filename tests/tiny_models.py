@@ -164,6 +164,20 @@ def make_bart(folder: Path, texts: Iterable[str]) -> Path:
     return folder
 
 
+def make_mixtral(folder: Path, texts: Iterable[str]) -> Path:
+    """Save a causal language model most of whose weights are those of four experts; all else is that of make_llama."""
+    import torch
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    make_llama(folder, texts)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1}
+    config = MixtralConfig(vocab_size=320, intermediate_size=64, num_local_experts=4, **sizes)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        MixtralForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
 _BART_LAYERS = {"layers": 1, "attention_heads": 2, "ffn_dim": 64}
 
 

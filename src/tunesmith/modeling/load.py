@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from difflib import get_close_matches
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +13,11 @@ from torch import nn
 from tunesmith.errors import ModelError
 from tunesmith.kinds import Examples, find_kind
 from tunesmith.kinds.protocol import AnyModel
+from tunesmith.modeling.adapter import add_adapter, take_weights
 from tunesmith.modeling.base import find_weights
-from tunesmith.modeling.config import ALL_LINEAR, LoraConfig, Quantization
+from tunesmith.modeling.config import LoraConfig, Quantization
 from tunesmith.modeling.probes import check_causal, check_ignores_padding
 from tunesmith.modeling.quantize import (
-    check_installed,
     count_weights,
     dequantize,
     keep_exact,
@@ -29,7 +26,8 @@ from tunesmith.modeling.quantize import (
     read_quantization,
 )
 from tunesmith.modeling.quiet import quiet_libraries
-from tunesmith.modeling.tokenizer import OFFLINE, first_line, has_own_padding, load_tokenizer, pad_token_id
+from tunesmith.modeling.skeleton import refusing
+from tunesmith.modeling.tokenizer import OFFLINE, has_own_padding, load_tokenizer, pad_token_id
 from tunesmith.modeling.vocabulary import find_embedding
 
 if TYPE_CHECKING:
@@ -78,15 +76,16 @@ def build_model(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model, random_weights = _load(base, examples, labels, _plan(base, examples, quantization))
+        plan = None if quantization is None else plan_quantization(base, examples)
+        model, random_weights = _load(base, examples, labels, plan)
         check = check_ignores_padding if labels else check_causal
         check(model, load_tokenizer(base), base)
         model.train()
         if lora is None:
             return model
-        adapted = _add_adapter(model, random_weights, examples, lora)
+        adapted = add_adapter(model, random_weights, examples, lora)
         if adapter is not None:
-            _take_weights(adapted, adapter)
+            take_weights(adapted, adapter)
         return adapted
 
 
@@ -145,30 +144,6 @@ def count_parameters(model: AnyModel) -> tuple[int, int]:
     return sum(map(count_weights, parameters)), sum(p.numel() for p in parameters if p.requires_grad)
 
 
-def _plan(base: Path, examples: Examples, quantization: Quantization | None) -> BitsAndBytesConfig | None:
-    import transformers
-
-    if quantization is None:
-        return None
-    quiet_libraries()
-    check_installed()
-    with _refusing(base, examples):
-        return plan_quantization(base, getattr(transformers, find_kind(examples).AUTO_CLASS))
-
-
-@contextmanager
-def _refusing(folder: Path, examples: Examples) -> Iterator[None]:
-    """Turn what transformers says of a model that it cannot load into a ModelError."""
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        raise ModelError(
-            f"{folder}: transformers cannot load it as a model for {examples.kind}: {first_line(error)}"
-        ) from error
-
-
 def _attach(model: AnyModel, adapter: Path) -> AnyModel:
     """The model with a trained adapter, in evaluation mode."""
     from peft import PeftModel
@@ -195,7 +170,7 @@ def _load(
         names["ignore_mismatched_sizes"] = True
     options: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True}
     options |= loading_options(quantization)
-    with _refusing(folder, examples):
+    with refusing(folder, examples):
         model, loading = auto_class.from_pretrained(folder, **options, **OFFLINE, **names)
     random_weights = {*loading["missing_keys"], *(str(entry[0]) for entry in loading["mismatched_keys"])}
     _check_weights(model, random_weights, folder, examples, may_lack_head=bool(labels))
@@ -228,73 +203,3 @@ def _check_weights(
             f"{folder}: is not a model for {examples.kind}: {len(lacking)} of its weights are missing or have another "
             f"shape ({some}), and would be random. Choose a base model of that kind, or fetch the model again."
         )
-
-
-def _add_adapter(model: AnyModel, random_weights: set[str], examples: Examples, lora: LoraConfig) -> AnyModel:
-    import peft
-
-    # What the base model does not have must be trained and saved with the adapter: peft itself does so for a head
-    # called `classifier` or `score`, and would leave a random pooler behind.
-    body = f"{model.base_model_prefix}."
-    own = sorted({name.removeprefix(body).partition(".")[0] for name in random_weights})
-    config = peft.LoraConfig(
-        modules_to_save=own or None,
-        r=lora.r,
-        lora_alpha=lora.lora_alpha,
-        lora_dropout=lora.lora_dropout,
-        use_rslora=lora.use_rslora,
-        use_dora=lora.use_dora,
-        target_modules=_find_targets(model, lora),
-        task_type=find_kind(examples).PEFT_TASK_TYPE,
-    )
-    return peft.get_peft_model(model, config)
-
-
-def _take_weights(model: AnyModel, adapter: Path) -> None:
-    """Give an adapter the weights of another, which has the same names and shapes."""
-    import peft
-    from safetensors.torch import load_file
-
-    path = adapter / "adapter_model.safetensors"
-    saved = load_file(path)
-    own = peft.get_peft_model_state_dict(model)
-    differing = sorted(
-        name for name in {*own, *saved} if name not in own or name not in saved or own[name].shape != saved[name].shape
-    )
-    if differing:
-        raise ModelError(
-            f"{path}: is another adapter than model.lora asks for: {len(differing)} weights differ in name or shape "
-            f"({', '.join(differing[:3])}). Set model.start: base."
-        )
-    peft.set_peft_model_state_dict(model, saved)
-
-
-def _find_targets(model: AnyModel, lora: LoraConfig) -> str | list[str]:
-    """What peft looks for: its word for all linear layers, the recipe's names, or those that an expression matches."""
-    if lora.target_modules == ALL_LINEAR:
-        return ALL_LINEAR
-    body = f"{model.base_model_prefix}."
-    linear = [name for name in _linear_layers(model) if name.startswith(body)]
-    valid = sorted({name.rpartition(".")[2] for name in linear})
-    there_are = f"Its linear layers: {', '.join(valid)}; or write all-linear."
-    if isinstance(lora.target_modules, str):
-        names = {name: (name, name.removeprefix(body)) for name in linear}
-        found = [name for name in linear if any(re.fullmatch(lora.target_modules, own) for own in names[name])]
-        if not found:
-            raise ModelError(
-                f"model.lora.target_modules: the regular expression {lora.target_modules!r} matches no linear layer; "
-                f"whole names are matched, such as {linear[0]!r}. {there_are}"
-            )
-        return found
-    for target in lora.target_modules:
-        if not any(name == target or name.endswith(f".{target}") for name in linear):
-            near = get_close_matches(target, valid, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise ModelError(f"model.lora.target_modules: the model has no linear layer {target!r}.{hint} {there_are}")
-    return list(lora.target_modules)
-
-
-def _linear_layers(model: AnyModel) -> list[str]:
-    from transformers.pytorch_utils import Conv1D
-
-    return [name for name, module in model.named_modules() if isinstance(module, (nn.Linear, Conv1D))]

@@ -20,6 +20,12 @@ NF4_BYTES = 0.5 + (1 + 4 / 256) / 64
 
 _NEVER_QUANTIZED = re.compile(r"embed|pooler|(^|\.)(lm_head|classifier|score|shared|wte|wpe)\.")
 """Embeddings, heads and poolers stay in fp32."""
+_EXPERTS = re.compile(r"(^|\.)experts\.")
+"""transformers puts the matrices of all experts of a layer into one, which bitsandbytes leaves as it is."""
+MAX_EXPERTS_FRACTION = 0.1
+"""What of a base model that is to be quantized may stay in fp32 for that reason."""
+_HEAD = re.compile(r"(^|\.)(pre_classifier|classifier|classification_head|score)\.")
+"""The parts of a classifier's head, which are trained in full beside an adapter."""
 _EMBEDDING = re.compile(r"embed(?!_out\.)|\bwte\b")
 """All but what GPT-NeoX calls its output layer."""
 
@@ -40,15 +46,43 @@ def estimate_training_bytes(
     if lora is None:
         return sum(math.prod(shape) for shape in shapes.values()) * trained_bytes
     prefix = _find_prefix(shapes)
-    adapted = [shape for name, shape in shapes.items() if len(shape) == 2 and _is_target(name, lora, prefix)]
-    stored = sum(math.prod(shape) * _weight_bytes(name, shape, quantization) for name, shape in shapes.items())
-    return math.ceil(stored) + sum(lora.r * sum(shape) for shape in adapted) * trained_bytes
+    head = sum(math.prod(shape) for name, shape in shapes.items() if _HEAD.search(name))
+    body = {name: shape for name, shape in shapes.items() if not _HEAD.search(name)}
+    adapted = [shape for name, shape in body.items() if len(shape) == 2 and _is_target(name, lora, prefix)]
+    stored = sum(math.prod(shape) * _weight_bytes(name, shape, quantization) for name, shape in body.items())
+    return math.ceil(stored) + (head + sum(lora.r * sum(shape) for shape in adapted)) * trained_bytes
 
 
 def _weight_bytes(name: str, shape: tuple[int, ...], quantization: Quantization | None) -> float:
-    if quantization is None or len(shape) != 2 or _NEVER_QUANTIZED.search(name):
+    if quantization is None or _stays_whole(name, shape) or _NEVER_QUANTIZED.search(name):
         return WEIGHT_BYTES
     return NF4_BYTES
+
+
+def _stays_whole(name: str, shape: tuple[int, ...]) -> bool:
+    return len(shape) != 2 or _EXPERTS.search(name) is not None
+
+
+def has_matrices_alone(folder: Path) -> bool:
+    """Whether a base model is one of plain layers, to any of which peft can add an adapter."""
+    return not any(len(shape) > 2 or _EXPERTS.search(name) for name, shape in _read_shapes(folder))
+
+
+def check_quantizable(folder: Path) -> None:
+    """Refuse to quantize a base model most of which would stay as it is: a mixture of experts.
+
+    Raises:
+        ModelError: It is one; says how much would stay in fp32, and what to do.
+    """
+    shapes = dict(_read_shapes(folder))
+    experts = sum(math.prod(shape) for name, shape in shapes.items() if len(shape) > 2 or _EXPERTS.search(name))
+    fraction = experts / sum(math.prod(shape) for shape in shapes.values())
+    if fraction > MAX_EXPERTS_FRACTION:
+        raise ModelError(
+            f"model.quantization: {folder} is a mixture of experts, which are not stored in 4 bits: {fraction:.0%} of "
+            f"its weights would stay in fp32, {experts * WEIGHT_BYTES / 2**30:.1f} GiB. Choose a base model without "
+            "experts, or remove model.quantization and train the adapter on the whole weights."
+        )
 
 
 def check_targets(folder: Path, lora: LoraConfig) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import ModelError
-from tunesmith.modeling.tokenizer import OFFLINE
+from tunesmith.kinds import Examples
 
 if TYPE_CHECKING:
     import torch
@@ -40,24 +40,26 @@ def check_installed() -> None:
         )
 
 
-def plan_quantization(folder: Path, auto_class: Any) -> BitsAndBytesConfig:
+def plan_quantization(folder: Path, examples: Examples) -> BitsAndBytesConfig:
     """Which layers of a base model become 4 bits: the linear ones, but neither its head nor its pooler.
 
     Both may be missing in the base model, and are trained then; 4 bits cannot be.
 
     Args:
         folder: The base model's.
-        auto_class: The Auto class that will load it.
+        examples: Decides which head the model has.
+
+    Raises:
+        ModelError: transformers knows no such model, or bitsandbytes is not installed.
     """
-    import torch
     import transformers
 
-    with torch.device("meta"):
-        skeleton = auto_class.from_config(transformers.AutoConfig.from_pretrained(folder, **OFFLINE))
-    body = skeleton.base_model_prefix
-    heads = [name for name, _ in skeleton.named_children() if name != body]
+    from tunesmith.modeling.skeleton import build_skeleton, find_heads
+
+    check_installed()
+    skeleton = build_skeleton(folder, examples)
     # transformers also matches ends of names, unless they are anchored.
-    skipped = [f"^{name}" for name in (*heads, f"{body}.pooler")]
+    skipped = [f"^{name}" for name in (*find_heads(skeleton), f"{skeleton.base_model_prefix}.pooler")]
     make_config: Any = transformers.BitsAndBytesConfig  # transformers gives its constructor no types
     planned: BitsAndBytesConfig = make_config(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, llm_int8_skip_modules=skipped

@@ -22,6 +22,8 @@ def quiet_libraries() -> None:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     # peft 0.21 still asks transformers 5 for its old name; to be removed with the next peft.
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+    # Of experts that are fused, peft 0.21 looks for the name among the modules, and gives their weights that rank.
+    warnings.filterwarnings("ignore", message="The following (rank|alpha)_pattern keys", category=RuntimeWarning)
     if "datasets" in sys.modules:
         _quiet_datasets()
 

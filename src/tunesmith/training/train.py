@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from tunesmith.data.split_config import SplitConfig
 from tunesmith.errors import UserError, raise_all
 from tunesmith.kinds import Examples, find_kind, kind_module
 from tunesmith.modeling.base import Base, find_base
-from tunesmith.modeling.config import ModelConfig, adapter_libraries
-from tunesmith.modeling.memory import check_targets
+from tunesmith.modeling.config import LoraConfig, ModelConfig, adapter_libraries
+from tunesmith.modeling.memory import check_quantizable, check_targets, has_matrices_alone
 from tunesmith.modeling.quantize import check_installed
 from tunesmith.store.derivation import Derivation, compose_ingredients
 from tunesmith.store.folder import FolderStore
@@ -90,7 +91,7 @@ def derive_train(
             validation is asked for; as far as these are known. All mistakes at once.
     """
     base = find_base(model)
-    _check(base, features, model, train, start)
+    _check(base, features, examples, model, train, start)
     asked, code = _describe_stream(stream, train)
     engine = f"tunesmith.training.{train.engine}"
     packing = (PACKING,) if may_pack(train, has_padding=find_kind(examples).CUTS_TEXTS) else ()
@@ -177,13 +178,15 @@ def discard_leftovers(candidate: Ref, store: FolderStore) -> None:
             store.discard_work(candidate.kind, candidate.key)
 
 
-def _check(base: Base, features: Ref, model: ModelConfig, train: TrainConfig, start: Ref | None) -> None:
+def _check(
+    base: Base, features: Ref, examples: Examples, model: ModelConfig, train: TrainConfig, start: Ref | None
+) -> None:
     """Refuse what would fail only when the training process has begun, all of it at once."""
     checks = list[Callable[[], None]]()
     if model.lora is not None:
-        checks.append(partial(check_targets, base.folder, model.lora))
+        checks.append(partial(_check_adapter, base.folder, examples, model.lora))
     if model.quantization is not None:
-        checks.append(check_installed)
+        checks += [check_installed, partial(check_quantizable, base.folder)]
     if train.callbacks:
         checks.append(partial(check_callbacks, train.callbacks))
     if features.facts:
@@ -191,6 +194,13 @@ def _check(base: Base, features: Ref, model: ModelConfig, train: TrainConfig, st
         if train.validation_steps is None:
             checks += _find_schedule_checks(train, features.facts["num_examples"]["train"], start)
     raise_all(checks)
+
+
+def _check_adapter(base: Path, examples: Examples, lora: LoraConfig) -> None:
+    check_targets(base, lora)
+    if not has_matrices_alone(base):
+        # It takes ten seconds to import what this needs, and a model of plain layers passes.
+        import_module("tunesmith.modeling.adapter").try_adapter(base, examples, lora)
 
 
 def _find_schedule_checks(train: TrainConfig, num_examples: int, start: Ref | None) -> list[Callable[[], None]]:

@@ -131,6 +131,7 @@ def _make_portable(adapter: Path) -> None:
     path = adapter / "adapter_config.json"
     config = json.loads(path.read_bytes())
     config["base_model_name_or_path"] = None
-    if isinstance(config["target_modules"], list):
-        config["target_modules"].sort()  # peft keeps a set, whose order changes with each process
+    for name in ("target_modules", "target_parameters"):
+        if isinstance(config[name], list):
+            config[name].sort()  # peft keeps a set, whose order changes with each process
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

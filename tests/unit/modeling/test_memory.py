@@ -4,14 +4,20 @@ import math
 import shutil
 
 import pytest
+import torch
 
-from tiny_models import WORDS, make_bert
+from tiny_models import TEXTS, WORDS, make_bert, make_mixtral
 from tunesmith.errors import ModelError
 from tunesmith.kinds.text_classification import TextClassification
 from tunesmith.kinds.text_generation import TextGeneration
 from tunesmith.modeling.config import LoraConfig
 from tunesmith.modeling.load import build_model
-from tunesmith.modeling.memory import check_targets, estimate_training_bytes
+from tunesmith.modeling.memory import (
+    check_quantizable,
+    check_targets,
+    estimate_training_bytes,
+    has_matrices_alone,
+)
 
 CLASSES = TextClassification(kind="text-classification", text="text", label="label")
 TEXT = TextGeneration(kind="text-generation", text="text")
@@ -43,6 +49,44 @@ def test_quantized_weights_take_half_a_byte_where_they_are_quantized(bert):
     num_packed = sum(math.prod(p.quant_state.shape) for p in packed)
     plain = estimate_training_bytes(bert, lora, 8)
     assert estimate_training_bytes(bert, lora, 8, "nf4") == pytest.approx(plain - num_packed * (4 - 0.516), abs=2)
+
+
+def test_a_head_that_is_there_is_trained_in_full(bert, tmp_path):
+    build_model(bert, CLASSES, ("a", "b"), None, 0).save_pretrained(shutil.copytree(bert, tmp_path / "fitting"))
+    model = build_model(tmp_path / "fitting", CLASSES, ("a", "b"), LoraConfig(r=4), 0)
+    frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    head = sum(p.numel() for p in model.classifier.original_module.parameters())  # which peft keeps beside its own
+    estimated = estimate_training_bytes(tmp_path / "fitting", LoraConfig(r=4), 8)
+    assert estimated == (frozen - head) * 4 + trained * 16
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_experts_stay_as_they_are_when_a_model_is_quantized(tmp_path, fused):
+    from safetensors.torch import load_file, save_file
+
+    folder = make_mixtral(tmp_path / "mixtral", TEXTS)
+    path = folder / "model.safetensors"
+    weights = load_file(path)
+    experts = {name: weight for name, weight in weights.items() if ".experts." in name}
+    assert len(experts) == 4 * 3
+    if fused:  # some models are saved as they are computed with
+        stacked = torch.stack([weight.flatten() for weight in experts.values()])[None]
+        save_file({name: weights[name] for name in {*weights} - {*experts}} | {"model.experts": stacked}, path)
+    num_experts = sum(weight.numel() for weight in experts.values())
+    lora = LoraConfig(r=4, target_modules=("q_proj",))
+    plain, quantized = (estimate_training_bytes(folder, lora, 8, bits) for bits in (None, "nf4"))
+    assert 0 < plain - quantized < 4 * 3_500  # the attention and the router
+    assert not has_matrices_alone(folder)
+    share = num_experts / sum(weight.numel() for weight in weights.values())
+    with pytest.raises(ModelError, match=rf"^model\.quantization: .*mixture of experts.*: {share:.0%} of its weights"):
+        check_quantizable(folder)
+
+
+def test_a_model_without_experts_may_be_quantized(bert, llama):
+    for folder in (bert, llama):
+        assert has_matrices_alone(folder)
+        check_quantizable(folder)
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from tiny_models import copy_without_dropout
+from tiny_models import copy_without_dropout, make_mixtral
 from tunesmith.errors import Preempted, TrainingError
+from tunesmith.modeling.config import LoraConfig
 from tunesmith.store.sealed import read_manifest
 from tunesmith.training import checkpoints
 from tunesmith.training.checkpoints import Checkpoints
@@ -279,6 +280,14 @@ def test_an_adapter_is_the_same_file_on_every_machine(tmp_path, make_job, train_
         "adapter_config.json",
         "adapter_model.safetensors",
     ]
+
+
+def test_the_adapter_of_experts_is_the_same_file_too(tmp_path, make_job, train_here):
+    base = make_mixtral(tmp_path / "mixtral", ["once upon a time"])
+    job = make_job(tmp_path / "work", generation=True, max_steps=2)
+    train_here(job.model_copy(update={"base": base, "lora": LoraConfig(r=2)}))
+    config = json.loads((job.result / "adapter" / "adapter_config.json").read_text())
+    assert config["target_parameters"] == ["down_proj", "gate.weight", "gate_up_proj"]
 
 
 def test_a_trained_model_loads_with_its_tokenizer(tmp_path, make_job, train_here):

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from killable_training import CLASSIFICATION, Told, Trainings, assert_same, kill_in_every_way
+from tiny_models import make_mixtral
 from tunesmith.errors import ModelError, TrainingError, UserError
+from tunesmith.kinds.text_generation import TextGeneration
 from tunesmith.modeling.config import LoraConfig, ModelConfig
 from tunesmith.store import folder
 from tunesmith.store.folder import FolderStore
@@ -22,6 +24,8 @@ from tunesmith.training.job import Job
 from tunesmith.training.lock import hold
 from tunesmith.training.ranks import start_ranks
 from tunesmith.training.train import derive_train, discard_leftovers, train
+
+GENERATION = TextGeneration(kind="text-generation", text="text")
 
 
 @pytest.mark.timeout(600)  # six processes that import torch: 40 s on an idle machine
@@ -90,6 +94,17 @@ def test_what_can_be_refused_before_anything_is_loaded_is_told_at_once(tmp_path,
     with pytest.raises(UserError, match=r"(?s)'qury'.*Did you mean 'query'.*'god'.*Did you mean good.*has 58") as told:
         derive_train(features, CLASSIFICATION, model, config, FolderStore(tmp_path))
     assert str(told.value).count("\n") == 2
+
+
+def test_what_cannot_be_made_of_a_mixture_of_experts_is_told_at_once(tmp_path, blocks):
+    base = make_mixtral(tmp_path / "mixtral", ["once upon a time"])
+    for options, message in (
+        ({"lora": LoraConfig(lora_dropout=0.1)}, r"^model\.lora: .*lora_dropout != 0\. Change"),
+        ({"lora": LoraConfig(), "quantization": "nf4"}, r"^model\.quantization: .*mixture of experts"),
+    ):
+        model = ModelConfig(base=str(base), **options)
+        with pytest.raises(ModelError, match=message):
+            derive_train(blocks, GENERATION, model, TrainConfig(), FolderStore(tmp_path))
 
 
 def test_a_user_s_mistake_that_the_process_meets_comes_back_as_such(tmp_path, features, bert):
