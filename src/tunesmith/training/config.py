@@ -39,7 +39,8 @@ class TrainConfig(Section):
     """Most tokens that go through the model at once, padding included. A micro-batch with more is computed in parts,
     which takes less memory and gives the same gradient; where memory runs out, this comes down by itself."""
     optimizer: Literal["adamw", "adafactor", "sgd"] = "adamw"
-    """AdamW keeps two numbers for each weight, `sgd` one (Nesterov momentum 0.9), `adafactor` a row and a column."""
+    """AdamW keeps two numbers for each weight, `sgd` one (Nesterov momentum 0.9), `adafactor` a row and a column of a
+    matrix; its learning rates are those of AdamW."""
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 5e-5
     """The highest learning rate, reached when the warmup ends."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from torch.optim import SGD, Adafactor, AdamW, Optimizer
+from torch.optim import SGD, AdamW, Optimizer
+from transformers.optimization import Adafactor
 
 from tunesmith.training.config import TrainConfig
 
@@ -27,7 +28,11 @@ def build_optimizer(model: Any, config: TrainConfig) -> Optimizer:
         case "adamw":
             return AdamW(groups, config.learning_rate, fused=True)
         case "adafactor":
-            return Adafactor(groups, config.learning_rate)
+            # Not torch's, which multiplies the rate by the size of the weights: an adapter, which begins with zeros,
+            # would hardly learn.
+            make: Any = Adafactor  # transformers gives its constructor no types
+            adafactor: Optimizer = make(groups, config.learning_rate, scale_parameter=False, relative_step=False)
+            return adafactor
         case "sgd":
             is_fused = not config.fsdp  # torch's fused SGD knows no sharded weights
             return SGD(groups, config.learning_rate, momentum=MOMENTUM, nesterov=True, fused=is_fused)
