@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
+from types import UnionType
 from typing import Annotated, Any, cast, get_args
 
 from pydantic import Field, ValidationError, field_validator
@@ -118,8 +119,7 @@ def recipe_schema() -> dict[str, Any]:
 
 def _sections() -> dict[str, type[Section]]:
     """The sections whose form does not depend on the kind of task, by name."""
-    found = {name: field.annotation for name, field in Recipe.model_fields.items()}
-    return {name: part for name, part in found.items() if isinstance(part, type) and issubclass(part, Section)}
+    return _parts(Recipe)
 
 
 def _find_between_sections(recipe: Mapping[str, Any]) -> list[Conflict]:
@@ -222,6 +222,30 @@ def _open_empty_sections(root: Node) -> None:
         node = root.child(name)
         if node is not None and node.value is None and not node.is_reported:
             node.value = {}
+    for name, section in _sections().items():
+        _open_empty_parts(root.child(name), section)
+
+
+def _open_empty_parts(node: Node | None, section: type[Section]) -> None:
+    """The same for the sections within a section; but a null that is written, or put there, says that there is none."""
+    for name, part in _parts(section).items():
+        child = None if node is None else node.child(name)
+        if child is None:
+            continue
+        if child.value is None and not (child.text or child.is_override or child.is_reported):
+            child.value = {}
+        _open_empty_parts(child, part)
+
+
+def _parts(section: type[Section]) -> dict[str, type[Section]]:
+    """The sections within a section, by name, whether it may lack them or not."""
+    found: dict[str, type[Section]] = {}
+    for name, field in section.model_fields.items():
+        choices = get_args(field.annotation) if isinstance(field.annotation, UnionType) else (field.annotation,)
+        parts = [part for part in choices if isinstance(part, type) and issubclass(part, Section)]
+        if len(parts) == 1:
+            found[name] = parts[0]
+    return found
 
 
 def _fill_in(recipe: Recipe, folder: Path, environ: Mapping[str, str]) -> Recipe:

@@ -6,7 +6,10 @@ from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
 from tunesmith.cli.init import TEMPLATES, list_kinds
+from tunesmith.data.leakage import LeakageConfig
+from tunesmith.data.sources import StreamingConfig
 from tunesmith.errors import CallError, RecipeError
+from tunesmith.modeling.config import LoraConfig
 from tunesmith.recipe import Recipe, recipe_schema
 from tunesmith.recipe_file import read_recipe_text
 from tunesmith.recipe_schema import RecipeSchema, find_nearest, join_or
@@ -105,6 +108,26 @@ def test_a_loaded_recipe_survives_json(write):
 
 def test_a_section_whose_keys_are_all_commented_out_has_its_defaults(write):
     assert Recipe.load(write(GOOD + "train:\n  # num_epochs: 3\ngate:\n"), environ={}).train.num_epochs == 1
+
+
+def test_a_section_within_one_whose_keys_are_all_commented_out_has_its_defaults_too(write):
+    text = GOOD.replace("data:", "  labels: [bad, good]\ndata:\n  streaming:\n    # shuffle_buffer: 10")
+    text += "  lora:\n    # r: 16\nsplit:\n  leakage:\ntrain: {max_steps: 20, validation_steps: 10}\n"
+    recipe = Recipe.load(write(text), environ={})
+    assert recipe.model.lora == LoraConfig()
+    assert recipe.data.streaming == StreamingConfig()
+    assert recipe.split.leakage == LeakageConfig()
+    assert Recipe.load(write(text), ["model.lora.r=4"], environ={}).model.lora == LoraConfig(r=4)
+
+
+@pytest.mark.parametrize("null", ["null", "~", "Null"])
+def test_a_null_that_is_written_says_that_there_is_no_such_section(write, null):
+    assert Recipe.load(write(f"{GOOD}  lora: {null}\n"), environ={}).model.lora is None
+    assert Recipe.load(write(f"{GOOD}  lora: {{r: 4}}\n"), [f"model.lora={null}"], environ={}).model.lora is None
+
+
+def test_a_section_within_one_that_must_say_something_is_asked_for_it(mistakes):
+    assert mistakes(GOOD + "split:\n  predefined:\n")[0].startswith("11: split.predefined.column: missing")
 
 
 def test_all_mistakes_are_reported_at_once_in_the_order_of_the_file(mistakes):
