@@ -65,8 +65,14 @@ class Retraining:
     def model(self, **changes) -> ModelConfig:
         return ModelConfig(**{"base": str(self.base), "start": "champion", **changes})
 
-    def data(self, train: Iterable[int], test: Iterable[int] = TEST_ROWS, rows=make_rows) -> Data:
-        numbers = {"train": [*train], "validation": [*range(8000, 8006)], "test": [*test]}
+    def data(
+        self,
+        train: Iterable[int],
+        test: Iterable[int] = TEST_ROWS,
+        validation: Iterable[int] = range(8000, 8006),
+        rows=make_rows,
+    ) -> Data:
+        numbers = {"train": [*train], "validation": [*validation], "test": [*test]}
         key = f"splits-{hash(tuple(map(tuple, numbers.values())))}-{rows.__name__}"
         splits = Ref(kind="split", key=key, uri=str(self.folder / key))
         write_splits(splits, {split: rows(found) for split, found in numbers.items()}, self.store.chunks)

@@ -225,7 +225,7 @@ def _find_beginning(
         split_rows = SplitRows.open(snapshot, splits)
     elif recipe.model.start == "champion":
         divided = divide(rows, recipe.split, recipe.examples, recipe.data.weights, store.chunks).splits
-        split_rows = SplitRows(divided["train"], divided["test"])
+        split_rows = SplitRows(divided["train"], divided["validation"], divided["test"])
     registry = Registry(recipe.registry, recipe.tracking)
     return find_beginning(split_rows, splits, features, recipe.examples, recipe.model, registry, store)
 

@@ -42,10 +42,12 @@ class SplitRows:
 
     Attributes:
         train: The rows that train.
+        validation: The rows by which the best of its models is chosen.
         test: The rows that judge.
     """
 
     train: ChunkedRows
+    validation: ChunkedRows
     test: ChunkedRows
 
     @classmethod
@@ -53,7 +55,7 @@ class SplitRows:
         """The rows of a split artifact; None where they are but a sample, of a stream."""
         if snapshot.facts.get("streaming") is not None:
             return None
-        return cls(*(ChunkedRows.open(splits.folder, name) for name in ("train", "test")))
+        return cls(*(ChunkedRows.open(splits.folder, name) for name in ("train", "validation", "test")))
 
     @cached_property
     def names(self) -> pa.ChunkedArray:

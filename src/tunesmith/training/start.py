@@ -113,7 +113,8 @@ def find_beginning(
         beginning = begin(version, f"{_describe(line[0])}, and what came before version {version.version} is gone.")
     labels = find_kind(examples).find_labels(partial(rows.train.distinct, cache=store.chunks), examples)
     check_fit(version, read_lineage(version), examples, labels, model, find_base(model).digest)
-    _check_test_rows(rows.test, beginning, version)
+    _check_unseen(rows.test, "test", "a candidate would be judged on", beginning, version)
+    _check_unseen(rows.validation, "validation", "the best model would be chosen by", beginning, version)
     return beginning
 
 
@@ -127,12 +128,14 @@ def _describe(champion: RegisteredVersion) -> str:
     return f"the champion, version {champion.version}, has nothing to learn from these rows"
 
 
-def _check_test_rows(test: ChunkedRows, beginning: Beginning, version: RegisteredVersion) -> None:
-    """Refuse a test split with rows that the model has seen: it would be judged on what it knows by heart."""
-    known = find_members(number_rows(read_names(test)), beginning.seen)
+def _check_unseen(
+    rows: ChunkedRows, split: str, consequence: str, beginning: Beginning, version: RegisteredVersion
+) -> None:
+    """Refuse a split with rows that the model has seen, and knows by heart."""
+    known = find_members(number_rows(read_names(rows)), beginning.seen)
     if known.any():
         raise DataError(
-            f"model.start: {int(known.sum()):,} of {len(known):,} test rows have trained {version.uri}, or what it "
-            "began from: the split has changed since, and a candidate would be judged on rows that it knows. Put the "
-            "split section back as it was, or set model.start: base."
+            f"model.start: {int(known.sum()):,} of {len(known):,} {split} rows have trained {version.uri}, or what it "
+            f"began from: the split has changed since, and {consequence} rows that it knows. Put the split section "
+            "back as it was, or set model.start: base."
         )

@@ -285,6 +285,13 @@ def test_test_rows_that_have_trained_the_champion_are_refused(retraining):
         retraining.start(retraining.data(range(10, 60), test=[0, 1, 2, *range(9000, 9009)]))
 
 
+def test_validation_rows_that_have_trained_the_champion_are_refused(retraining):
+    retraining.promote(retraining.data(OLD))
+    told = r"2 of 6 validation rows have trained models:/sentiment/1.*best model would be chosen by rows that it knows"
+    with pytest.raises(DataError, match=told):
+        retraining.start(retraining.data(range(10, 60), validation=[0, 1, *range(8000, 8004)]))
+
+
 def test_what_training_began_from_is_in_mlflow(retraining):
     retraining.promote(retraining.data(OLD))
     retraining.promote(retraining.data(MORE))
