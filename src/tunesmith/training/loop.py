@@ -9,6 +9,7 @@ from accelerate import Accelerator, PartialState
 from torch.optim.lr_scheduler import LambdaLR
 
 from tunesmith.errors import Preempted
+from tunesmith.modeling.caching import without_cache
 from tunesmith.training.best import Best
 from tunesmith.training.checkpoints import SPOOL, Checkpoints, Position, read_position
 from tunesmith.training.gradient import GradientSum, find_limit
@@ -39,8 +40,9 @@ def run(job: Job, reporter: Reporter) -> Trained:
         UserError: The base model or the precision cannot be used.
     """
     precision = choose_precision(job.train.precision, PartialState().device)
-    loop = _Loop(job, prepare(job), reporter, precision)
-    with loop.checkpoints:
+    prepared = prepare(job)
+    loop = _Loop(job, prepared, reporter, precision)
+    with without_cache(prepared.model), loop.checkpoints:
         loop.begin()
         loop.train()
         return loop.finish()

@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader, IterableDataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
+from tunesmith.modeling.caching import without_cache
 from tunesmith.training.bookkeeping import TRAINER_FOLDER, Bookkeeping
 from tunesmith.training.callbacks import LOGGED_AS, open_callbacks
 from tunesmith.training.checkpoints import SPOOL, Position, read_position
@@ -39,13 +40,16 @@ def run(job: Job, reporter: Reporter) -> Trained:
         UserError: The base model or the precision cannot be used, or a callback raised.
     """
     with open_callbacks(job.train.callbacks) as callbacks:
-        return _run(job, reporter, callbacks)
+        precision = choose_precision(job.train.precision, _find_device())
+        prepared = prepare(job)
+        with without_cache(prepared.model):
+            return _run(job, prepared, reporter, precision, callbacks)
 
 
-def _run(job: Job, reporter: Reporter, callbacks: Sequence[TrainerCallback]) -> Trained:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    precision = choose_precision(job.train.precision, device)
-    prepared = prepare(job)
+def _run(
+    job: Job, prepared: Prepared, reporter: Reporter, precision: Precision, callbacks: Sequence[TrainerCallback]
+) -> Trained:
+    device = _find_device()
     position = Position() if job.checkpoint is None else read_position(job.checkpoint)
     prepared.resume(position.stream)
     gradient = GradientSum(
@@ -86,6 +90,10 @@ def _run(job: Job, reporter: Reporter, callbacks: Sequence[TrainerCallback]) -> 
         padding_fraction=bookkeeping.meter.padding_fraction,
         max_micro_batch_tokens=gradient.max_tokens,
     )
+
+
+def _find_device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _arguments(job: Job, schedule: Schedule, precision: Precision, device: torch.device) -> TrainingArguments:
@@ -166,8 +174,12 @@ class _MeteredTrainer(Trainer):
         return self.optimizer
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """The steps; not prepared by accelerate, which would read ahead: a stream's place would be a later step's."""
-        return DataLoader(self._steps, batch_size=None, collate_fn=lambda step: step)
+        """The steps; not prepared by accelerate, which would read ahead: a stream's place would be a later step's.
+
+        Each epoch a loader draws a number for its workers, which there are none of; from torch's generator, the dropout
+        would be another than in the other engine.
+        """
+        return DataLoader(self._steps, batch_size=None, collate_fn=lambda step: step, generator=torch.Generator())
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         """A step's micro-batches, forward and backward.

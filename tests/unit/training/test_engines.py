@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -159,6 +160,66 @@ def test_both_engines_train_the_same_weights_where_there_is_no_dropout(
         losses = [[row["metrics"]["train/loss"] for row in rows(job) if "train/loss" in row["metrics"]] for job in jobs]
         assert len(losses[0]) == 60
         assert np.abs(np.subtract(*losses)).max() < 1e-6
+
+
+@pytest.mark.parametrize("options", [{}, {"lora": True}, {"generation": True, "gradient_accumulation_steps": 2}])
+def test_both_engines_drop_out_the_same_elements(options, tmp_path, make_job, train_here):
+    jobs = [
+        make_job(tmp_path / engine, engine=engine, precision="fp32", num_epochs=3, logging_steps=1, **options)
+        for engine in ("loop", "trainer")
+    ]
+    for job in jobs:
+        base = copy_with_dropout(job.base, tmp_path / f"{job.train.engine}-base")
+        train_here(job.model_copy(update={"base": base}))
+    for ours, theirs in zip(*map(rows, jobs), strict=True):
+        assert ours["step"] == theirs["step"]
+        assert ours["metrics"] == pytest.approx(theirs["metrics"], rel=1e-5)
+
+
+def copy_with_dropout(base, target):
+    """BERT has some; of Llama only the attention can have."""
+    shutil.copytree(base, target)
+    config = json.loads((base / "config.json").read_text())
+    (target / "config.json").write_text(json.dumps({**config, "attention_dropout": 0.1}))
+    return target
+
+
+@ENGINES
+@pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.parametrize("keeps", [True, False])
+def test_nothing_is_kept_for_generation_while_training_and_the_model_is_saved_as_it_came(
+    engine, lora, keeps, tmp_path, make_job, train_here, monkeypatch
+):
+    from tunesmith.training.prepared import prepare
+
+    models, used = [], []
+
+    class WatchingReporter(Reporter):
+        def advance(self, at, epoch, num_examples):
+            super().advance(at, epoch, num_examples)
+            used.append(models[-1].config.use_cache)
+            if at == 4 and len(used) == 4:
+                raise Killed
+
+    def prepare_and_remember(job):
+        prepared = prepare(job)
+        models.append(prepared.model)
+        return prepared
+
+    monkeypatch.setattr(f"tunesmith.training.{engine}.prepare", prepare_and_remember)
+    job = make_job(tmp_path / "work", engine=engine, generation=True, lora=lora, max_steps=6, save_steps=2)
+    base = shutil.copytree(job.base, tmp_path / "base")
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps({**config, "use_cache": keeps}))
+    job = job.model_copy(update={"base": base})
+    with pytest.raises(Killed):
+        train_here(job, WatchingReporter)
+    assert models[-1].config.use_cache is keeps
+    train_here(job, WatchingReporter)
+    assert not any(used)
+    assert models[-1].config.use_cache is keeps
+    if not lora:
+        assert json.loads((job.result / "model" / "config.json").read_text())["use_cache"] is keeps
 
 
 @ENGINES
