@@ -173,7 +173,8 @@ def test_both_engines_drop_out_the_same_elements(options, tmp_path, make_job, tr
         train_here(job.model_copy(update={"base": base}))
     for ours, theirs in zip(*map(rows, jobs), strict=True):
         assert ours["step"] == theirs["step"]
-        assert ours["metrics"] == pytest.approx(theirs["metrics"], rel=1e-5)
+        losses = [{name: value for name, value in row["metrics"].items() if "loss" in name} for row in (ours, theirs)]
+        assert losses[0] == pytest.approx(losses[1], abs=1e-6, rel=0)
 
 
 def copy_with_dropout(base, target):
