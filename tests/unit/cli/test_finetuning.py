@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
-
-import pytest
 
 from finished_run import STORE, make_refs
 from projects import make_classification
-from tunesmith.cli.finetuning import render_summary, run_finetune
-from tunesmith.errors import TunesmithError
+from tunesmith.cli.finetuning import render_summary
 from tunesmith.report.summary import summarize_run
 
 
@@ -74,12 +75,15 @@ class Refusing(BaseHTTPRequestHandler):
         pass
 
 
-def test_a_server_that_refuses_the_credentials_has_not_gone_away(tmp_path: Any, monkeypatch: Any) -> None:
+def test_a_server_that_refuses_the_credentials_has_not_gone_away(tmp_path: Path) -> None:
     with HTTPServer(("127.0.0.1", 0), Refusing) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/api"
-        monkeypatch.setenv("TUNESMITH_HOME", str(tmp_path / "home"))
-        monkeypatch.setenv("PREFECT_API_URL", url)
-        with pytest.raises(TunesmithError, match=rf"answers 401 Unauthorized to {url}/.*Set PREFECT_API_KEY"):
-            run_finetune(make_classification(tmp_path / "project"), [])
+        environ = {**os.environ, "TUNESMITH_HOME": str(tmp_path / "home"), "PREFECT_API_URL": url}
+        # In a process of its own: Prefect would stay in this one, for all tests behind this.
+        command = [sys.executable, "-m", "tunesmith", "run", str(make_classification(tmp_path / "project"))]
+        done = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=240)
         server.shutdown()
+    assert done.returncode == 4
+    assert f"answers 401 Unauthorized to {url}/" in done.stderr
+    assert "Set PREFECT_API_KEY" in done.stderr
