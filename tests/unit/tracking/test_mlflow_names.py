@@ -30,7 +30,7 @@ def test_every_name_becomes_one_that_mlflow_takes_and_can_be_read_back(name):
     taken = find_mlflow_name(name)
     assert is_taken(taken)
     assert len(taken) == MAX_NAME_LENGTH or read(taken) == name
-    if is_taken(name) and not re.search(WRITTEN, name):
+    if is_taken(name) and not re.search(WRITTEN, name) and not name.endswith("\n"):  # MLflow's pattern overlooks that
         assert taken == name
 
 
