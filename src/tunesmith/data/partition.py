@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tunesmith.data.parts import SOURCE
 from tunesmith.data.rows import FloatArray, HashArray, IntArray, as_fractions, number_equals
+from tunesmith.errors import DataError
 
 ROW_ID = "row_id"
 """The column that names each row."""
@@ -84,6 +86,22 @@ def repeat_rows(places: IntArray, weights: FloatArray, hashes: HashArray) -> Int
     whole = np.floor(weights)
     times = whole + (as_fractions(hashes) < weights - whole)
     return np.repeat(places, times.astype(np.int64))
+
+
+def find_weights(table: pa.Table, weights: Mapping[str, float]) -> FloatArray:
+    """The weight of each row, by the name of its source.
+
+    Raises:
+        DataError: Transforms have dropped or changed the column with the names.
+    """
+    advice = "Keep it as it is in data.transforms, or remove the weights of data.sources."
+    if SOURCE not in table.column_names:
+        raise DataError(f"the sources have weights, but transforms have dropped the column {SOURCE!r}. {advice}")
+    names = table[SOURCE].to_pylist()
+    unknown = [name for name in names if name not in weights]
+    if unknown:
+        raise DataError(f"the sources have weights, but column {SOURCE!r} has {unknown[0]!r}, which is none. {advice}")
+    return np.array([weights[name] for name in names], dtype=np.float64)
 
 
 def tell_apart(hashes: HashArray, numbers: IntArray) -> HashArray:

@@ -26,6 +26,7 @@ from tunesmith.data.partition import (
     CodeArray,
     cut_fractions,
     cut_order,
+    find_weights,
     match_values,
     name_rows,
     repeat_rows,
@@ -199,10 +200,10 @@ def _read_column(rows: ChunkedRows, place: str, name: str) -> pa.ChunkedArray:
 
 
 def _weigh(rows: ChunkedRows, places: IntArray, weights: Weights, cache: ChunkCache) -> IntArray:
-    source = rows.read([SOURCE])[SOURCE].take(pa.array(places))
-    by_row = np.array([weights[name] for name in source.to_pylist()], dtype=np.float64)
+    sources = rows.read([name for name in rows.schema.names if name == SOURCE])
+    by_row = find_weights(sources, weights)
     hashes = rows.hash(rows.schema.names, cache, purpose="tunesmith weight")
-    return repeat_rows(places, by_row, hashes[places])
+    return repeat_rows(places, by_row[places], hashes[places])
 
 
 def _count_thinned(before: IntArray, after: IntArray) -> dict[str, int]:

@@ -16,7 +16,7 @@ from tunesmith.data.contract import ContractConfig
 from tunesmith.data.declared_types import settle_declared, trace_declared
 from tunesmith.data.files import SourceFile
 from tunesmith.data.origins import Origins, Rows
-from tunesmith.data.partition import HASH_BYTES, PURPOSE, CodeArray, cut_fractions, repeat_rows
+from tunesmith.data.partition import HASH_BYTES, PURPOSE, CodeArray, cut_fractions, find_weights, repeat_rows
 from tunesmith.data.parts import SOURCE
 from tunesmith.data.quarantine import SCHEMA, SEPARATOR, Refused, write_as_json
 from tunesmith.data.reading import join_blocks
@@ -186,10 +186,10 @@ class RowMaker:
 
     def weigh(self, table: pa.Table) -> pa.Table:
         """Rows that train, as often as the weight of their source says."""
-        weights = {source.name: source.weight for source in self._config.data.sources}
-        if all(weight == 1 for weight in weights.values()) or SOURCE not in table.column_names:
+        weights = self._config.data.weights
+        if not weights:
             return table
-        by_row = np.array([weights[name] for name in table[SOURCE].to_pylist()], dtype=np.float64)
+        by_row = find_weights(table, weights)
         hashes = hash_rows(table, table.column_names, purpose="tunesmith weight")
         return table.take(pa.array(repeat_rows(np.arange(table.num_rows), by_row, hashes)))
 

@@ -176,8 +176,14 @@ def is_local(transform: Transform) -> bool:
 def digest_functions(transforms: Iterable[Transform]) -> dict[str, str]:
     """The source of each function that transforms call, as a digest by its name: part of the key of what they make.
 
+    A name that comes again is numbered: it may be that of another function, from another folder.
+
     Raises:
         DataError: There is no such module.
     """
-    options = [transform.function for transform in transforms if isinstance(transform, Function)]
-    return {f"function {function.path}": function_digest(function) for function in options}
+    functions = [transform.function for transform in transforms if isinstance(transform, Function)]
+    digests: dict[str, str] = {}
+    for place, function in enumerate(functions):
+        before = sum(other.path == function.path for other in functions[:place])
+        digests[f"function {function.path}" + (f" ({before + 1})" if before else "")] = function_digest(function)
+    return digests

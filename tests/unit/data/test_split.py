@@ -192,6 +192,14 @@ def test_weights_repeat_and_thin_the_rows_that_train_and_no_others(cache):
     assert facts["left_out"] == {"thinned by its source's weight": counts["web"] - found.count("web")}
 
 
+def test_weights_want_the_name_of_each_row_s_source(cache):
+    with pytest.raises(DataError, match=r"transforms have dropped the column 'source_name'\. Keep it"):
+        divide_table(table_of(ONE_TO_300), cache, {"shop": 2.0, "web": 0.5})
+    rows = table_of(ONE_TO_300).append_column("source_name", pa.array(["Shop"] * 300))
+    with pytest.raises(DataError, match=r"column 'source_name' has 'Shop', which is none\. Keep it"):
+        divide_table(rows, cache, {"shop": 2.0, "web": 0.5})
+
+
 @pytest.mark.parametrize(
     ("section", "expected"),
     [

@@ -263,6 +263,15 @@ def test_rows_of_several_sources_are_named_and_weighed(tmp_path):
     assert 20 < rows.count("b") < 60
 
 
+def test_weights_want_the_name_of_each_row_s_source_in_a_stream_too(tmp_path):
+    write_rows(tmp_path / "a.jsonl", 0, 100)
+    write_rows(tmp_path / "b.jsonl", 100, 100)
+    sources = [{"files": ["a.jsonl"], "name": "a", "weight": 3}, {"files": ["b.jsonl"], "name": "b"}]
+    streamed = Streamed(tmp_path, *sources, transforms=[{"select_columns": ["text"]}])
+    with pytest.raises(DataError, match=r"transforms have dropped the column 'source_name'\. Keep it"):
+        streamed.rows()
+
+
 def test_a_file_that_has_changed_is_named_and_one_that_was_only_touched_is_not(streamed):
     description = streamed.describe()
     (streamed.folder / "a.jsonl").touch()

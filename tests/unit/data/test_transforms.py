@@ -102,3 +102,16 @@ def test_the_source_of_each_function_shapes_the_key(tmp_path):
     ]
     assert digest_functions(transforms) == {"function cleaning:fix": function_digest(transforms[1].function)}
     assert digest_functions(transforms[:1]) == {}
+
+
+def test_functions_of_one_name_in_two_folders_both_shape_the_key(tmp_path):
+    for folder in ("old", "new"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "cleaning.py").write_text(f"def fix(row): return row  # {folder}")
+    option = {"function": {"path": "cleaning:fix"}}
+    transforms = [
+        adapter.validate_json(json.dumps(option), context={"folder": tmp_path / folder}) for folder in ("old", "new")
+    ]
+    digests = digest_functions(transforms)
+    assert [*digests] == ["function cleaning:fix", "function cleaning:fix (2)"]
+    assert len({*digests.values()}) == 2
