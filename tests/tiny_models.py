@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -196,3 +197,15 @@ def copy_without_dropout(base: Path, target: Path) -> Path:
     config |= {name: 0.0 for name in config if name.endswith("dropout_prob")}
     (target / "config.json").write_text(json.dumps(config))
     return target
+
+
+def nudge(model: Any) -> Any:
+    """As if trained: every trainable weight a little different."""
+    import torch
+
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
+    return model

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from tiny_models import TEXTS, make_bart, make_mixtral
+from tiny_models import TEXTS, make_bart, make_mixtral, nudge
 from tunesmith.errors import ModelError
 from tunesmith.kinds.text_classification import TextClassification
 from tunesmith.kinds.text_generation import TextGeneration
@@ -84,16 +84,6 @@ def find_trained_parts(model: Any) -> set[str]:
     """What is trained in full: the names of the parts of the plain model."""
     trained = [name for name, weight in model.named_parameters() if weight.requires_grad and ".lora_" not in name]
     return {name.removeprefix("base_model.model.").partition(".")[0] for name in trained}
-
-
-def nudge(model: Any) -> Any:
-    """As if trained: every trainable weight a little different."""
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
-    return model
 
 
 def logits(model: Any, base: Path) -> torch.Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from tiny_models import TEXTS, WORDS, make_bert, make_llama
+from tiny_models import TEXTS, WORDS, make_bert, make_llama, nudge
 from tunesmith.errors import ModelError
 from tunesmith.kinds.text_classification import TextClassification
 from tunesmith.kinds.text_generation import TextGeneration
@@ -32,16 +32,6 @@ def silence(capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
 def logits(model: Any) -> torch.Tensor:
     with torch.inference_mode():
         return torch.as_tensor(model.eval()(input_ids=IDS).logits)
-
-
-def nudge(model: Any) -> Any:
-    """As if trained: every trainable weight a little different."""
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
-    return model
 
 
 def without_pooler(folder: Path) -> Path:

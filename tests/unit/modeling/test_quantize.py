@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tiny_models import TEXTS, WORDS, make_bert, make_llama
+from tiny_models import TEXTS, WORDS, make_bert, make_llama, nudge
 from tunesmith.errors import ModelError
 from tunesmith.kinds.text_classification import TextClassification
 from tunesmith.kinds.text_generation import TextGeneration
@@ -34,16 +34,6 @@ def build(base: Path, examples: Any, **options: Any) -> Any:
     labels = () if examples is TEXT else LABELS
     lora = LoraConfig(r=2, **options)
     return nudge(build_model(base, examples, labels, lora, 3, quantization="nf4"))
-
-
-def nudge(model: Any) -> Any:
-    """As if trained: every trainable weight a little different."""
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
-    return model
 
 
 def save(model: Any, candidate: Path) -> Path:
