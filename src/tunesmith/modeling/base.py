@@ -24,7 +24,21 @@ PACK_MULTIPLE = 32
 """A pack is filled up to a multiple of so many tokens: a product of matrices is prepared for its shape, and few shapes
 come again and again."""
 
-POSITIONS_AFTER_PADDING = frozenset({"roberta", "xlm-roberta", "camembert", "roberta-prelayernorm", "xmod", "mpnet"})
+POSITIONS_AFTER_PADDING = frozenset(
+    {
+        "camembert",
+        "data2vec-text",
+        "ibert",
+        "longformer",
+        "luke",
+        "mpnet",
+        "roberta",
+        "roberta-prelayernorm",
+        "xlm-roberta",
+        "xlm-roberta-xl",
+        "xmod",
+    }
+)
 """Model types that number positions from the padding id plus one, and so take that many tokens fewer."""
 _POSITION_FIELDS = ("max_position_embeddings", "n_positions", "max_seq_len")
 _NO_LIMIT = 1_000_000

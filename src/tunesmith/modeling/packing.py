@@ -1,16 +1,15 @@
 """Models that compute on tokens alone: the padding of a batch is taken out before the body, and put back behind it.
 
 Linear layers, norms and activations see the tokens of all rows one after another. Attention alone sees rows, because a
-token attends to those of its own row; so what stands beside a row in the batch changes nothing about it.
+token attends to those of its own row; so what stands beside a row in the batch changes nothing about it. Where a head
+reads the first token of a row alone, the last layer computes no other.
 """
 
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable
-from contextvars import ContextVar
-from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -19,87 +18,31 @@ from torch import Tensor, nn
 
 from tunesmith.errors import ModelError
 from tunesmith.modeling.base import PACK_MULTIPLE, POSITIONS_AFTER_PADDING
+from tunesmith.modeling.first_token import narrow_last_layer
+from tunesmith.modeling.layout import Layout, Pattern, current_layout
 from tunesmith.modeling.tokenizer import first_line
-
-Pattern = Callable[[int, int, Tensor, Tensor], Tensor]
-"""Of a row, a head, positions of queries and of keys: whether a query sees a key. Padding is another matter."""
 
 WATCHED, PACKED = "tunesmith_watched", "tunesmith_packed"
 """The names under which transformers knows our attention; behind them comes the name of what they are made from."""
-NUM_PARTS = 2
-"""In how many parts attention computes a batch on the CPU: more have less padding, and more calls."""
 TOLERANCE = 1e-4
 """How far the logits of a packed model may be from those of the same model unpacked, in fp32."""
+DISTINCT = 10 * TOLERANCE
+"""How far the logits of two rows have to be apart for telling what a head reads."""
 
-
-@dataclass(frozen=True)
-class Layout:
-    """Where the tokens of a batch lie.
-
-    Attributes:
-        mask: Where there is a token and no padding, which is on the right; shape (num_rows, longest).
-        multiple: A pack is filled up to a multiple of so many tokens, with copies of the first.
-        seen: What `visible` has found, by pattern.
-    """
-
-    mask: Tensor
-    multiple: int = 1
-    seen: dict[Pattern, Tensor] = field(default_factory=dict, compare=False)
-
-    @cached_property
-    def places(self) -> Tensor:
-        """The place of each token in the flattened batch, shape (num_tokens,)."""
-        return self.mask.flatten().nonzero().flatten()
-
-    @property
-    def num_tokens(self) -> int:
-        """How many tokens there are."""
-        return len(self.places)
-
-    @property
-    def num_filled(self) -> int:
-        """How many places of a pack are filled up."""
-        return -self.num_tokens % self.multiple
-
-    @cached_property
-    def packed_places(self) -> Tensor:
-        """The place in the flattened batch of what is in the pack, shape (num_tokens + num_filled,)."""
-        return torch.cat([self.places, self.places[:1].expand(self.num_filled)])
-
-    @cached_property
-    def parts(self) -> list[Layout]:
-        """Runs of rows, each only as wide as its longest: the more alike their lengths, the less padding there is."""
-        if self.mask.device.type != "cpu":
-            return [Layout(self.mask)]  # one large computation is faster there than several small ones
-        runs = torch.split(self.mask, -(-len(self.mask) // NUM_PARTS))
-        return [Layout(run[:, : int(run.sum(dim=1).max())]) for run in runs]
-
-    def pack(self, values: Tensor) -> Tensor:
-        """Values of shape (num_rows, longest, ...), without those of the padding: (1, num_tokens + num_filled, ...)."""
-        return values.flatten(0, 1).index_select(0, self.packed_places).unsqueeze(0)
-
-    def unpack(self, values: Tensor) -> Tensor:
-        """Values of shape (1, num_tokens + num_filled, ...), with zeros for the padding: (num_rows, longest, ...)."""
-        padded = values.new_zeros((self.mask.numel(), *values.shape[2:]))
-        return padded.index_copy(0, self.places, values[0, : self.num_tokens]).view(*self.mask.shape, *values.shape[2:])
-
-    def visible(self, pattern: Pattern) -> Tensor:
-        """Which keys a query sees, booleans that broadcast to (num_rows, num_heads, longest, longest)."""
-        if pattern not in self.seen:
-            self.seen[pattern] = self.mask[:, None, None, :] & _span(pattern, self.mask)
-        return self.seen[pattern]
-
-
-_layout: ContextVar[Layout] = ContextVar("layout")
 _patterns: WeakKeyDictionary[nn.Module, Pattern] = WeakKeyDictionary()
 """What each attention of a packed model sees: all of a row, what came before, a window, ..."""
 
+log = logging.getLogger(__name__)
 
-def pack_body(model: Any) -> None:
-    """Let a model compute without padding from now on; the shapes of its inputs and outputs stay what they are.
+
+def pack_body(model: Any) -> bool:
+    """Let a model compute without padding from now on; the shapes of its inputs and of its logits stay what they are.
 
     Args:
         model: A model of transformers, or of peft around one, in fp32.
+
+    Returns:
+        Whether its last layer computes the first token of each row alone.
 
     Raises:
         ModelError: The model takes no positions, or its attention cannot be packed; found by trying it. The model is
@@ -110,11 +53,11 @@ def pack_body(model: Any) -> None:
     why_not = _find_obstacle(body, implementation)
     if why_not is None:
         try:
-            why_not = _pack(model, base, body)
+            logits, why_not = _pack(model, base, body)
+            if why_not is None:
+                return _narrow(model, base, logits)
         except Exception as error:  # whatever it is that this model is not made for
             why_not = f"packed, it fails with {type(error).__name__}: {first_line(error)}"
-        if why_not is None:
-            return
         body.__dict__.pop("forward", None)
         base.set_attn_implementation(implementation)
     raise ModelError(
@@ -132,8 +75,8 @@ def _find_obstacle(body: Any, implementation: str) -> str | None:
     return None
 
 
-def _pack(model: Any, base: Any, body: Any) -> str | None:
-    """Pack a model, and compare it with what it was; gives what is wrong with it then."""
+def _pack(model: Any, base: Any, body: Any) -> tuple[Tensor, str | None]:
+    """Pack a model, and compare it with what it was; gives what it computed before, and what is wrong with it now."""
     implementation, probe = base.config._attn_implementation, _make_probe(base.config)
     base.set_attn_implementation(_register_watched(implementation))
     expected = _compute_logits(model, probe)
@@ -141,12 +84,36 @@ def _pack(model: Any, base: Any, body: Any) -> str | None:
     body.forward = _without_padding(body, base.config)
     logits = _compute_logits(model, probe)
     if logits.shape != expected.shape:
-        return f"packed, its logits have the shape {tuple(logits.shape)}, not {tuple(expected.shape)}"
-    difference = float((logits - expected).abs().max())
-    return None if difference < TOLERANCE else f"packed, its logits differ by {difference:.2g}"
+        return expected, f"packed, its logits have the shape {tuple(logits.shape)}, not {tuple(expected.shape)}"
+    difference = _differ(logits, expected)
+    return expected, None if difference < TOLERANCE else f"packed, its logits differ by {difference:.2g}"
 
 
-def _without_padding(body: Any, config: Any) -> Callable[..., Any]:
+def _narrow(model: Any, base: Any, expected: Tensor) -> bool:
+    """Compute the last layer for first tokens alone, where the logits are the same then; gives whether they are."""
+    body, probe = base.base_model, _make_probe(base.config)
+    if len(expected) != len(probe["input_ids"]) or _differ(expected[0], expected[1]) < DISTINCT:
+        return False  # they are logits of tokens; or so alike that they do not tell what the head reads
+    layer = narrow_last_layer(body)
+    if layer is None:
+        return False
+    packed = body.__dict__.pop("forward")
+    body.forward = _without_padding(body, base.config, first_alone=True)
+    try:
+        if _differ(_compute_logits(model, probe), expected) < TOLERANCE:
+            return True
+    except Exception:  # whatever its layer has that is not known here
+        log.debug("the last layer computes all tokens", exc_info=True)
+    del layer.forward
+    body.forward = packed
+    return False
+
+
+def _differ(logits: Tensor, others: Tensor) -> float:
+    return float((logits - others).abs().max())
+
+
+def _without_padding(body: Any, config: Any, *, first_alone: bool = False) -> Callable[..., Any]:
     forward, first = body.forward, 0
     if config.model_type in POSITIONS_AFTER_PADDING:
         first = int(config.pad_token_id) + 1
@@ -162,12 +129,13 @@ def _without_padding(body: Any, config: Any) -> Callable[..., Any]:
         positions = torch.arange(first, first + input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
         if token_type_ids is not None:
             options["token_type_ids"] = layout.pack(token_type_ids)
-        token = _layout.set(layout)
+        token = current_layout.set(layout)
         try:
             output = forward(input_ids=layout.pack(input_ids), position_ids=layout.pack(positions), **options)
         finally:
-            _layout.reset(token)
-        output.last_hidden_state = layout.unpack(output.last_hidden_state)
+            current_layout.reset(token)
+        hidden = output.last_hidden_state
+        output.last_hidden_state = hidden.transpose(0, 1) if first_alone else layout.unpack(hidden)
         if output.get("pooler_output") is not None:  # of the first token of the pack, and not of each row
             output.pooler_output = _pool(body, output.last_hidden_state)
         return output
@@ -230,17 +198,25 @@ def _register_packed(implementation: str) -> str:
         value: Tensor,
         attention_mask: Tensor | None,
         is_causal: bool | None = None,
+        from_first: bool = False,
         **options: Any,
     ) -> tuple[Tensor, None]:
-        whole = _layout.get()
+        whole = current_layout.get()
         sizes = [*(part.num_tokens for part in whole.parts), whole.num_filled]
-        split = zip(*(torch.split(tensor, sizes, dim=2) for tensor in (query, key, value)), strict=True)
+        num_queries = [*(len(part.mask) for part in whole.parts), 0] if from_first else sizes
+        split = [torch.split(query, num_queries, dim=2), *(torch.split(of, sizes, dim=2) for of in (key, value))]
         attended = list[Tensor]()
-        for part, tensors in zip(whole.parts, split, strict=False):  # all but what is filled up
-            padded = [part.unpack(tensor.transpose(1, 2)).transpose(1, 2) for tensor in tensors]
-            found, _ = attend(module, *padded, part.visible(_patterns[module]), is_causal=False, **options)
-            attended.append(part.pack(found))
-        filled = attended[0].new_zeros(1, whole.num_filled, *attended[0].shape[2:])
+        for part, queries, keys, values in zip(whole.parts, *split, strict=False):  # all but what is filled up
+            visible = part.visible(_patterns[module])
+            if from_first:
+                laid, visible = queries.transpose(0, 2), visible[:, :, :1]
+            else:
+                laid = _lay_out(part, queries)
+            others = _lay_out(part, keys), _lay_out(part, values)
+            found, _ = attend(module, laid, *others, visible, is_causal=False, **options)
+            attended.append(found.transpose(0, 1) if from_first else part.pack(found))
+        num_filled = 0 if from_first else whole.num_filled
+        filled = attended[0].new_zeros(1, num_filled, *attended[0].shape[2:])
         return torch.cat([*attended, filled], dim=1), None
 
     name = f"{PACKED}_{implementation}"
@@ -249,14 +225,9 @@ def _register_packed(implementation: str) -> str:
     return name
 
 
-def _span(pattern: Pattern, mask: Tensor) -> Tensor:
-    """A pattern over the positions of a row, booleans that broadcast to (longest, longest)."""
-    from transformers.masking_utils import bidirectional_mask_function
-
-    if pattern is bidirectional_mask_function:  # type: ignore[comparison-overlap]  # theirs is annotated with ints
-        return mask.new_ones(1, 1)
-    positions = torch.arange(mask.shape[1], device=mask.device)
-    return pattern(0, 0, positions[:, None], positions)
+def _lay_out(part: Layout, heads: Tensor) -> Tensor:
+    """Of shape (1, num_heads, num_tokens, head_size), in rows: (num_rows, num_heads, longest, head_size)."""
+    return part.unpack(heads.transpose(1, 2)).transpose(1, 2)
 
 
 def _make_probe(config: Any) -> dict[str, Tensor]:

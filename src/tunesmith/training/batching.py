@@ -47,12 +47,13 @@ def choose_batching(config: TrainConfig, model: Any, *, has_padding: bool) -> Ba
     """
     if may_pack(config, has_padding=has_padding):
         try:
-            import_module(PACKING).pack_body(model)
+            first_alone = import_module(PACKING).pack_body(model)
         except ModelError as error:
             if config.batching == "packed":
                 raise
             return Batching("grouped", str(error))
-        return Batching("packed", "the model computes without padding")
+        why = "the model computes without padding"
+        return Batching("packed", why + (", its last layer for the first tokens alone" if first_alone else ""))
     if config.batching != "auto":
         return Batching(config.batching, "asked for")
     if not has_padding:

@@ -13,7 +13,9 @@ import transformers
 
 from tunesmith.errors import ModelError
 from tunesmith.modeling.dropout import use_fast_dropout
-from tunesmith.modeling.packing import Layout, pack_body
+from tunesmith.modeling.first_token import _MAKES
+from tunesmith.modeling.layout import Layout
+from tunesmith.modeling.packing import pack_body
 from tunesmith.modeling.quiet import quiet_libraries
 
 TINY: dict[str, Any] = {
@@ -26,6 +28,7 @@ TINY: dict[str, Any] = {
 }
 MODELS: dict[str, tuple[Any, Any]] = {
     "bert": (transformers.BertForSequenceClassification, transformers.BertConfig(**TINY)),
+    "bert-lm": (transformers.BertForMaskedLM, transformers.BertConfig(**TINY)),
     "roberta": (transformers.RobertaForSequenceClassification, transformers.RobertaConfig(**TINY)),
     "electra": (transformers.ElectraForSequenceClassification, transformers.ElectraConfig(**TINY)),
     "distilbert": (
@@ -139,6 +142,74 @@ def test_linear_layers_see_no_padding() -> None:
     compute(model, make_batch([9, 3, 1, 6]))
     compute(model, make_batch([16, 1, 1, 1, 1, 1, 1, 15]))
     assert seen == [32, 64]  # of 36 and 128, where 19 and 37 are tokens
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_the_last_layer_computes_first_tokens_alone_where_the_head_reads_no_other(name: str) -> None:
+    assert pack_body(build(name)) == (name in ("bert", "distilbert", "electra", "roberta"))
+
+
+@pytest.mark.parametrize("model_type", sorted(_MAKES))
+def test_first_tokens_alone_have_the_logits_of_all_where_attention_weighs_heavily(model_type: str) -> None:
+    config = transformers.AutoConfig.for_model(model_type)
+    sizes = {name: value for name, value in TINY.items() if name in config.attribute_map or hasattr(config, name)}
+    for name, value in {**sizes, "initializer_range": 0.5}.items():
+        setattr(config, name, value)
+    torch.manual_seed(0)
+    model = transformers.AutoModelForSequenceClassification.from_config(config).eval()
+    batch = make_batch([9, 3, 1, 6])
+    expected = compute(model, batch)
+    assert pack_body(model)
+    assert (compute(model, batch) - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+def test_the_feed_forward_part_of_the_last_layer_sees_one_token_a_row() -> None:
+    model = build("bert")
+    pack_body(model)
+    seen: list[int] = []
+    layer = model.bert.encoder.layer[1]
+    for module in (layer.attention.self.query, layer.attention.self.key, layer.intermediate.dense):
+        module.register_forward_hook(lambda _module, inputs, _output: seen.append(inputs[0].numel() // 32))
+    compute(model, make_batch([9, 3, 1, 6]))
+    assert seen == [4, 32, 4]  # of 36, where 19 are tokens
+
+
+def test_a_head_that_reads_all_tokens_is_given_them() -> None:
+    class Mean(transformers.BertForSequenceClassification):  # type: ignore[misc]  # theirs is untyped
+        def forward(self, **batch: torch.Tensor) -> Any:
+            hidden, mask = self.bert(**batch).last_hidden_state, batch["attention_mask"][..., None]
+            logits = self.classifier((hidden * mask).sum(dim=1) / mask.sum(dim=1))
+            return transformers.modeling_outputs.SequenceClassifierOutput(logits=logits)
+
+    torch.manual_seed(0)
+    model, batch = Mean(transformers.BertConfig(**TINY)).eval(), make_batch([9, 3, 1, 6])
+    expected = compute(model, batch)
+    assert not pack_body(model)
+    assert (compute(model, batch) - expected).abs().max() < 1e-5
+
+
+def test_a_head_that_tells_no_rows_apart_is_given_all_tokens() -> None:
+    model = build("bert")
+    torch.nn.init.zeros_(model.classifier.weight)
+    assert not pack_body(model)
+
+
+def test_a_layer_that_computes_more_than_is_known_computes_all_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = transformers.models.bert.modeling_bert.BertLayer
+    forward = layer.forward
+    monkeypatch.setattr(layer, "forward", lambda self, hidden, *rest, **named: forward(self, hidden.flip(-1), *rest))
+    model, batch = build("bert"), make_batch([9, 3, 1, 6])
+    expected = compute(model, batch)
+    assert not pack_body(model)
+    assert (compute(model, batch) - expected).abs().max() < 1e-5
+
+
+def test_a_layer_that_cannot_be_computed_for_first_tokens_computes_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = build("bert"), make_batch([9, 3, 1, 6])
+    expected = compute(model, batch)
+    monkeypatch.setattr("tunesmith.modeling.first_token._attend", lambda *_: torch.zeros(1, 4, 7))
+    assert not pack_body(model)
+    assert (compute(model, batch) - expected).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("config", [transformers.MPNetConfig, transformers.DebertaV2Config, transformers.CanineConfig])

@@ -120,7 +120,9 @@ def test_how_much_is_trained_is_said_and_kept(tmp_path, features, bert, caplog):
     total, trained = ref.facts["num_parameters"], ref.facts["num_trainable_parameters"]
     assert 0 < trained < total / 5
     assert f"train: on cpu in fp32, {trained:,} ({trained / total:.2%}) of {total:,} weights" in caplog.text
-    assert "batches packed (the model computes without padding)" in caplog.text
+    assert (
+        "batches packed (the model computes without padding, its last layer for the first tokens alone)" in caplog.text
+    )
     assert ref.facts["batching"] == "packed"
     assert 0 < ref.facts["padding_fraction"] < 0.1  # what a pack is filled up with
     model = ModelConfig(base=str(bert))
