@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
@@ -22,6 +23,7 @@ import click
 from tunesmith.cli.output import FAILED, Output, json_option, pass_output
 from tunesmith.cli.table import format_bytes, format_table
 from tunesmith.home import Home
+from tunesmith.store.unfinished import Unfinished, list_unfinished
 from tunesmith.tracking.unrecorded import Unrecorded, list_unrecorded
 
 TESTED = {
@@ -75,11 +77,12 @@ def command(context: click.Context, output: Output) -> None:
     """Check this machine: Python, packages, torch, disk, memory, the home folder and the servers that are named.
 
     Candidates that MLflow does not know in full, because it was away, are listed with the command that uploads them
-    while data, recipe and code are as they were; `tunesmith models forget` takes one from the list.
+    while data, recipe and code are as they were; `tunesmith models forget` takes one from the list. So is work of the
+    home's store that began and has not ended, with the room that it takes.
     The exit code is 4 where something fails, else 0.
     """
     home = Home.locate(os.environ, Path.cwd())
-    unrecorded = list_unrecorded(home.unrecorded_folder)
+    unrecorded, unfinished = list_unrecorded(home.unrecorded_folder), list_unfinished(Path(home.store_uri))
     checks = [
         check_python(sys.version_info[:3]),
         *check_packages(find_versions()),
@@ -90,6 +93,7 @@ def command(context: click.Context, output: Output) -> None:
         check_prefect(os.environ, home),
         check_mlflow(os.environ, home),
         *check_record(unrecorded),
+        *check_unfinished(unfinished, datetime.now(UTC)),
     ]
     has_failed = any(check.state == "fail" for check in checks)
     rows = [[check.state, check.name, check.found + (f"; {check.advice}" if check.advice else "")] for check in checks]
@@ -98,6 +102,10 @@ def command(context: click.Context, output: Output) -> None:
             "ok": not has_failed,
             "checks": [asdict(check) for check in checks],
             "unrecorded": [note.model_dump(mode="json") for note in unrecorded],
+            "unfinished": [
+                {**asdict(work), "folder": str(work.folder), "written_at": work.written_at.isoformat()}
+                for work in unfinished
+            ],
         },
         format_table(["state", "what", "found"], rows),
     )
@@ -217,6 +225,15 @@ def check_record(unrecorded: Sequence[Unrecorded]) -> Iterator[Check]:
         yield Check("record", "ok", "MLflow has everything that was trained here")
     for note in unrecorded:
         yield Check("record", "warn", f"not in {note.tracking_uri}: {note.describe()}", note.advise())
+
+
+def check_unfinished(unfinished: Sequence[Unfinished], now: datetime) -> Iterator[Check]:
+    """What began and has not ended: one line each."""
+    for work in unfinished:
+        days = (now - work.written_at).days
+        since = "within a day" if days < 1 else f"{days:,} day{'s' if days > 1 else ''} ago"
+        found = f"{work.stage}, {format_bytes(work.size_bytes)} in {work.folder}, written {since}"
+        yield Check("unfinished", "ok", found, "its recipe, run again, goes on with it; else delete the folder")
 
 
 def _check_server(name: str, url: str, variable: str, example: str) -> Check:

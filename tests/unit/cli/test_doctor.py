@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -177,3 +178,23 @@ def test_what_mlflow_does_not_have_is_listed_with_the_command_that_uploads_it(tm
     assert capsys.readouterr().out.startswith("nobody waits any more for candidate abababab of reviews")
     main(["doctor", "--json"])
     assert json.loads(capsys.readouterr().out)["unrecorded"] == []
+
+
+def test_work_that_began_and_has_not_ended_is_listed_with_the_room_that_it_takes(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TUNESMITH_HOME", str(tmp_path))
+    begun, done = (tmp_path / "store" / "work" / "train" / name for name in ("begun", "done"))
+    for folder in (begun / "checkpoint-40", done):
+        folder.mkdir(parents=True)
+        (folder / "lock").touch()
+    weights = begun / "checkpoint-40" / "model.safetensors"
+    weights.write_bytes(bytes(2_500_000))
+    three_days_ago = weights.stat().st_mtime - 3 * 86_400 - 60
+    os.utime(weights, (three_days_ago, three_days_ago))
+    main(["doctor"])
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "unfinished" in line]
+    assert line.endswith(
+        f"train, 2.5 MB in {begun}, written 3 days ago; its recipe, run again, goes on with it; else delete the folder"
+    )
+    main(["doctor", "--json"])
+    (work,) = json.loads(capsys.readouterr().out)["unfinished"]
+    assert (work["stage"], work["folder"], work["size_bytes"]) == ("train", str(begun), 2_500_000)
