@@ -28,9 +28,12 @@ POSITIONS_AFTER_PADDING = frozenset(
     {
         "camembert",
         "data2vec-text",
+        "esm",
         "ibert",
+        "lilt",
         "longformer",
         "luke",
+        "markuplm",
         "mpnet",
         "roberta",
         "roberta-prelayernorm",

@@ -17,6 +17,8 @@ from tunesmith.modeling.layout import current_layout
 def narrow_last_layer(body: Any) -> nn.Module | None:
     """Let the last layer of a packed body give what it computes for the first token of each row, and no more.
 
+    It does so with this very layer's weights, in a copy of the model, too.
+
     Args:
         body: The body of a model of transformers.
 
@@ -47,7 +49,7 @@ def _as_distilbert(layer: Any, tokens: Tensor, first: Tensor) -> Tensor:
     attention = layer.attention
     found = _attend(attention, attention.q_lin(first), attention.k_lin(tokens), attention.v_lin(tokens))
     attended = layer.sa_layer_norm(attention.out_lin(found) + first)
-    return layer.output_layer_norm(layer.ffn(attended) + attended)  # type: ignore[no-any-return]
+    return layer.output_layer_norm(layer.ffn.ff_chunk(attended) + attended)  # type: ignore[no-any-return]
 
 
 def _attend(module: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:

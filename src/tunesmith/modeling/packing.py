@@ -94,17 +94,16 @@ def _narrow(model: Any, base: Any, expected: Tensor) -> bool:
     body, probe = base.base_model, _make_probe(base.config)
     if len(expected) != len(probe["input_ids"]) or _differ(expected[0], expected[1]) < DISTINCT:
         return False  # they are logits of tokens; or so alike that they do not tell what the head reads
-    layer = narrow_last_layer(body)
-    if layer is None:
-        return False
-    packed = body.__dict__.pop("forward")
+    packed, layer = body.__dict__.pop("forward"), None
     body.forward = _without_padding(body, base.config, first_alone=True)
     try:
-        if _differ(_compute_logits(model, probe), expected) < TOLERANCE:
+        layer = narrow_last_layer(body)
+        if layer is not None and _differ(_compute_logits(model, probe), expected) < TOLERANCE:
             return True
     except Exception:  # whatever its layer has that is not known here
         log.debug("the last layer computes all tokens", exc_info=True)
-    del layer.forward
+    if layer is not None:
+        del layer.forward
     body.forward = packed
     return False
 

@@ -9,11 +9,13 @@ from typing import Any
 
 import huggingface_hub
 import pytest
+import torch
+import transformers
 from pydantic import ValidationError
 
 from tunesmith.errors import ModelError
 from tunesmith.modeling import base as base_module
-from tunesmith.modeling.base import find_base
+from tunesmith.modeling.base import POSITIONS_AFTER_PADDING, find_base
 from tunesmith.modeling.config import LoraConfig, ModelConfig
 
 
@@ -132,6 +134,23 @@ def test_the_limit_is_the_least_of_the_models_and_the_tokenizers(bert: Path, tmp
     assert find_base(ModelConfig(base=str(other))).max_length == 512
     edit(other / "config.json", max_position_embeddings=None)
     assert find_base(ModelConfig(base=str(other))).max_length is None
+
+
+@pytest.mark.parametrize("model_type", sorted(POSITIONS_AFTER_PADDING - {"lilt"}))  # which wants boxes beside the text
+def test_a_model_takes_as_many_tokens_as_its_limit_and_no_more(model_type: str, bert: Path, tmp_path: Path) -> None:
+    config = transformers.AutoConfig.for_model(model_type)
+    sizes = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
+    places = {"pad_token_id": 1, "max_position_embeddings": 20, "attention_window": [4], "default_language": "en_XX"}
+    for name, value in {**sizes, "intermediate_size": 64, **places}.items():
+        setattr(config, name, value)
+    model = transformers.AutoModel.from_config(config).eval()
+    other = copy(bert, tmp_path / "other")
+    edit(other / "config.json", **places, model_type=model_type)
+    limit = find_base(ModelConfig(base=str(other))).max_length
+    assert limit is not None
+    model(input_ids=torch.full((1, limit), 7))
+    with pytest.raises((IndexError, RuntimeError)):
+        model(input_ids=torch.full((1, limit + 1), 7))
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -149,18 +149,37 @@ def test_the_last_layer_computes_first_tokens_alone_where_the_head_reads_no_othe
     assert pack_body(build(name)) == (name in ("bert", "distilbert", "electra", "roberta"))
 
 
-@pytest.mark.parametrize("model_type", sorted(_MAKES))
-def test_first_tokens_alone_have_the_logits_of_all_where_attention_weighs_heavily(model_type: str) -> None:
+def build_attentive(model_type: str, **settings: Any) -> Any:
+    """A classifier in which attention weighs heavily, forward and backward; with torch's defaults it hardly counts."""
     config = transformers.AutoConfig.for_model(model_type)
-    sizes = {name: value for name, value in TINY.items() if name in config.attribute_map or hasattr(config, name)}
-    for name, value in {**sizes, "initializer_range": 0.5}.items():
+    for name, value in {**TINY, "initializer_range": 0.3, **settings}.items():
         setattr(config, name, value)
     torch.manual_seed(0)
-    model = transformers.AutoModelForSequenceClassification.from_config(config).eval()
-    batch = make_batch([9, 3, 1, 6])
-    expected = compute(model, batch)
+    return transformers.AutoModelForSequenceClassification.from_config(config).eval()
+
+
+def compute_with_gradients(model: Any, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The logits, and the gradient of each weight."""
+    model.zero_grad()
+    logits = compute(model, batch)
+    logits.square().mean().backward()
+    found = {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
+    return {"logits": logits.detach(), **found}
+
+
+@pytest.mark.parametrize(
+    ("model_type", "settings"),
+    [(name, {}) for name in sorted(_MAKES)]
+    + [("bert", {"is_decoder": True}), ("distilbert", {"chunk_size_feed_forward": 2})],
+)
+def test_first_tokens_alone_have_the_logits_and_gradients_of_all(model_type: str, settings: dict[str, Any]) -> None:
+    model, batch = build_attentive(model_type, **settings), make_batch([32, 3, 1, 6, 20])
+    expected = compute_with_gradients(model, batch)
     assert pack_body(model)
-    assert (compute(model, batch) - expected).abs().max() < 1e-5 * expected.abs().max()
+    found = compute_with_gradients(model, batch)
+    assert set(found) == set(expected)
+    for name, values in expected.items():
+        assert (found[name] - values).abs().max() < 1e-5 * values.abs().max() + 1e-6, name
 
 
 def test_the_feed_forward_part_of_the_last_layer_sees_one_token_a_row() -> None:
@@ -172,6 +191,28 @@ def test_the_feed_forward_part_of_the_last_layer_sees_one_token_a_row() -> None:
         module.register_forward_hook(lambda _module, inputs, _output: seen.append(inputs[0].numel() // 32))
     compute(model, make_batch([9, 3, 1, 6]))
     assert seen == [4, 32, 4]  # of 36, where 19 are tokens
+
+
+@pytest.mark.parametrize(
+    ("name", "dropout"),
+    [
+        ("bert", "bert.encoder.layer.1.attention.self.dropout"),
+        ("bert", "bert.encoder.layer.1.attention.output.dropout"),
+        ("bert", "bert.encoder.layer.1.output.dropout"),
+        ("distilbert", "distilbert.transformer.layer.1.attention.dropout"),
+        ("distilbert", "distilbert.transformer.layer.1.ffn.dropout"),
+    ],
+)
+def test_the_last_layer_drops_out_where_that_of_all_tokens_does(name: str, dropout: str) -> None:
+    model, batch = build(name), make_batch([9, 3, 1, 6])
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    model.get_submodule(dropout).p = 1.0  # nothing is left to chance
+    kept, expected = compute(model, batch), model.train()(**batch).logits
+    assert not torch.allclose(kept, expected)
+    assert pack_body(model)
+    assert (model.train()(**batch).logits - expected).abs().max() < 1e-5
 
 
 def test_a_head_that_reads_all_tokens_is_given_them() -> None:
