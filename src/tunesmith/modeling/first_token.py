@@ -25,7 +25,7 @@ def narrow_last_layer(body: Any) -> nn.Module | None:
     Returns:
         The layer; None where what it computes is not known here.
     """
-    known = _MAKES.get(body.config.model_type)
+    known = KNOWN_LAYERS.get(body.config.model_type)
     if known is None:
         return None
     holder, compute = known
@@ -64,7 +64,7 @@ def _attend(module: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 _BERT, _DISTILBERT = ("encoder", _as_bert), ("transformer", _as_distilbert)
-_MAKES: dict[str, tuple[str, Callable[[Any, Tensor, Tensor], Tensor]]] = {
+KNOWN_LAYERS: dict[str, tuple[str, Callable[[Any, Tensor, Tensor], Tensor]]] = {
     "bert": _BERT,
     "camembert": _BERT,
     "data2vec-text": _BERT,

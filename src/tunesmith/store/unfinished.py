@@ -41,7 +41,7 @@ def _measure(folder: Path) -> Unfinished | None:
     for path in folder.rglob("*"):
         try:
             stat = path.lstat()
-        except FileNotFoundError:
+        except OSError:  # gone meanwhile, or not for this user to see
             continue
         if path.is_file() and stat.st_size:
             size_bytes, written = size_bytes + stat.st_size, max(written, stat.st_mtime)

@@ -13,7 +13,7 @@ import transformers
 
 from tunesmith.errors import ModelError
 from tunesmith.modeling.dropout import use_fast_dropout
-from tunesmith.modeling.first_token import _MAKES
+from tunesmith.modeling.first_token import KNOWN_LAYERS
 from tunesmith.modeling.layout import Layout
 from tunesmith.modeling.packing import pack_body
 from tunesmith.modeling.quiet import quiet_libraries
@@ -169,7 +169,7 @@ def compute_with_gradients(model: Any, batch: dict[str, torch.Tensor]) -> dict[s
 
 @pytest.mark.parametrize(
     ("model_type", "settings"),
-    [(name, {}) for name in sorted(_MAKES)]
+    [(name, {}) for name in sorted(KNOWN_LAYERS)]
     + [("bert", {"is_decoder": True}), ("distilbert", {"chunk_size_feed_forward": 2})],
 )
 def test_first_tokens_alone_have_the_logits_and_gradients_of_all(model_type: str, settings: dict[str, Any]) -> None:
