@@ -1,4 +1,4 @@
-"""What a command imports is what it costs: `--help` imports nothing heavy, and checking a recipe no framework."""
+"""What imports cost: `--help` imports nothing heavy, checking a recipe no framework, training what it trains with."""
 
 import subprocess
 import sys
@@ -30,6 +30,12 @@ def test_a_light_command_imports_no_framework(statement):
 
 def test_help_does_not_even_import_pydantic_or_arrow():
     assert imported_by("from tunesmith.cli.main import main; main(['--help'])") & {"pydantic", "pyarrow"} == set()
+
+
+def test_the_loop_imports_no_library_of_others_beside_torch_and_accelerate():
+    """Peft alone would bring transformers' models and all that it quantizes with: longer than torch itself takes."""
+    found = imported_by("import tunesmith.training.worker, tunesmith.training.loop, tunesmith.training.trained")
+    assert found & HEAVY == {"torch", "accelerate"}
 
 
 def test_a_heavy_import_would_be_noticed():

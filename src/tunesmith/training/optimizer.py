@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from torch.optim import SGD, AdamW, Optimizer
-from transformers.optimization import Adafactor
 
 from tunesmith.training.config import TrainConfig
 
@@ -30,6 +29,9 @@ def build_optimizer(model: Any, config: TrainConfig) -> Optimizer:
         case "adafactor":
             # Not torch's, which multiplies the rate by the size of the weights: an adapter, which begins with zeros,
             # would hardly learn.
+            # Imported here, as transformers brings peft and all that peft can quantize with.
+            from transformers.optimization import Adafactor
+
             make: Any = Adafactor  # transformers gives its constructor no types
             adafactor: Optimizer = make(groups, config.learning_rate, scale_parameter=False, relative_step=False)
             return adafactor
