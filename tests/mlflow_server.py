@@ -12,6 +12,8 @@ import time
 import urllib.request
 from pathlib import Path
 
+from databases import copy_mlflow_database
+
 
 def find_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
@@ -22,7 +24,7 @@ class MlflowServer:
     """Its database and artifacts stay from one start to the next; so does its address."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        copy_mlflow_database(folder / "server.db")
         self.folder, self.port = folder, find_port()
         self.process: subprocess.Popen[bytes] | None = None
 

@@ -8,9 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from databases import copy_prefect_database
 from killable_training import wait_for
 from mlflow_server import MlflowServer
 from projects import make_classification
+from tunesmith.home import Home
 
 TUNESMITH = str(Path(sys.executable).parent / "tunesmith")
 LOGGING_STEPS = 2
@@ -22,6 +24,7 @@ class TrackedProject:
 
     def __init__(self, folder: Path, num_epochs: int) -> None:
         self.home, self.server = folder / "home", MlflowServer(folder / "mlflow")
+        copy_prefect_database(Home(self.home).prefect_folder)
         self.recipe = make_classification(folder / "project", num_epochs=num_epochs)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:

@@ -4,6 +4,8 @@ import os
 
 import pytest
 
+from databases import copy_mlflow_database
+
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
@@ -21,6 +23,7 @@ def prefect_test_server():
 def home(tmp_path, monkeypatch):
     """A TUNESMITH_HOME of the test's own."""
     folder = tmp_path / "home"
+    copy_mlflow_database(folder / "mlflow.db")
     monkeypatch.setenv("TUNESMITH_HOME", str(folder))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return folder

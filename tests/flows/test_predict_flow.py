@@ -36,7 +36,6 @@ def client(model, home, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(model, other)
     (other / "README.md").write_text("another one")
-    home.mkdir()
     with mlflow_client(TrackingConfig(uri=Home(home).tracking_uri, experiment="reviews")) as client:
         client.create_registered_model("reviews")
         for folder in (model, other):

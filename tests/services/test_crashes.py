@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from databases import lay_out_databases
 from killable_training import wait_for
 from processes import find_processes, output_of, processes_of
 from projects import make_classification
@@ -93,6 +94,7 @@ def undisturbed(tmp_path_factory):
 def test_a_killed_run_goes_on_to_the_same_weights(undisturbed, tmp_path, monkeypatch, disturb, exit_codes):
     recipe, expected = undisturbed
     home = tmp_path / "home"
+    lay_out_databases(home)
     process = start(recipe, home)
     wait_for_checkpoint(home)
     disturb(process, home)

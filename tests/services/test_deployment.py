@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from databases import copy_mlflow_database, copy_prefect_database
 from killable_training import wait_for
 from processes import find_processes, output_of, processes_of
 from projects import make_classification
@@ -43,6 +44,7 @@ def environ(tmp_path_factory):
         "OMP_NUM_THREADS": "1",
         "PREFECT_WORKER_QUERY_SECONDS": "2",
     }
+    copy_prefect_database(folder / "home")
     with (folder / "server.log").open("w") as log:
         server = subprocess.Popen(
             [PREFECT, "server", "start", "--port", str(port), "--no-ui"], env=environ, stdout=log, stderr=log
@@ -100,6 +102,7 @@ class DeployedRun:
     def __init__(self, environ, folder: Path, overrides: tuple[str, ...] = (LONG,)) -> None:
         self.home = folder / "home"
         self.environ = {**environ, "TUNESMITH_HOME": str(self.home)}
+        copy_mlflow_database(self.home / "mlflow.db")
         self.recipe = make_classification(folder / "project")
         wanted = {"parameters": {"recipe": str(self.recipe), "overrides": overrides}, "idempotency_key": str(folder)}
         (deployment,) = ask(environ, "deployments/filter", {"flows": {"name": {"any_": ["finetune"]}}})
@@ -221,6 +224,7 @@ def test_a_run_that_waits_for_a_person_when_its_worker_is_stopped_waits_on_under
 
 
 def start_by_hand(environ, recipe: Path, home: Path) -> subprocess.Popen[str]:
+    copy_mlflow_database(home / "mlflow.db")
     command = [str(Path(sys.executable).parent / "tunesmith"), "run", str(recipe), "--json", "--set", LONG]
     return subprocess.Popen(
         command, env={**environ, "TUNESMITH_HOME": str(home)}, stdout=-1, stderr=-1, text=True, start_new_session=True

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from databases import copy_mlflow_database, copy_prefect_database, lay_out_databases
 from killable_training import wait_for
 from processes import find_processes
 from projects import make_classification
@@ -31,6 +32,7 @@ class NamedServer:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port = probe.getsockname()[1]
         self.home = folder / "prefect"
+        copy_prefect_database(self.home)
         self.url = f"http://127.0.0.1:{self.port}/api"
 
     @contextmanager
@@ -82,6 +84,7 @@ def flow_run_states(prefect_home: Path) -> list[str]:
 
 def test_an_embedded_server_that_is_killed_is_started_again(tmp_path):
     home = tmp_path / "home"
+    lay_out_databases(home)
     process = start(make_classification(tmp_path / "project"), home)
     wait_until_it_trains(home)
     (server,) = find_processes(home, "tunesmith.cli.prefect_server")
@@ -96,6 +99,8 @@ def test_an_embedded_server_that_is_killed_is_started_again(tmp_path):
 def test_a_named_server_that_dies_for_a_while_and_one_that_dies_for_good(tmp_path):
     recipe, server = make_classification(tmp_path / "project"), NamedServer(tmp_path)
     for_a_while, for_good = tmp_path / "for_a_while", tmp_path / "for_good"
+    for home in (for_a_while, for_good):
+        copy_mlflow_database(home / "mlflow.db")
     with server.running():
         processes = [
             start(recipe, for_a_while, PREFECT_API_URL=server.url),

@@ -1,11 +1,10 @@
 """`tunesmith run` stopped while a person is asked: the question stays, an answer counts, and no process is left."""
 
-import sqlite3
-
 import pytest
 from test_crashes import finish, kill_tree, press_ctrl_c, start, terminate
 from test_prefect_away import flow_run_states
 
+from databases import lay_out_databases
 from killable_training import wait_for
 from processes import output_of, processes_of
 from projects import make_classification
@@ -19,16 +18,14 @@ pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]
 
 def is_paused(home, number) -> bool:
     """Whether the newest of so many runs waits."""
-    try:
-        states = flow_run_states(home / "prefect")
-    except sqlite3.OperationalError:  # the server has not made its tables yet
-        return False
+    states = flow_run_states(home / "prefect")
     return len(states) == number and states[-1] == "Paused"
 
 
 def test_a_question_outlives_the_runs_that_asked(tmp_path, monkeypatch, capsys):
     recipe, home = make_classification(tmp_path / "project", num_epochs=1), tmp_path / "home"
     recipe.write_text(recipe.read_text().replace("gate: {", "gate: {approval: manual, "))
+    lay_out_databases(home)
     monkeypatch.setenv("TUNESMITH_HOME", str(home))
     tracking, asked = Recipe.load(recipe).tracking, []
     for number, (disturb, exit_code) in enumerate([(press_ctrl_c, 130), (terminate, 3), (kill_tree, -9)], start=1):

@@ -12,6 +12,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
+from tunesmith.cli.importing import uncollected
 from tunesmith.cli.prefect_server import check_named_server, prefect_server
 from tunesmith.cli.table import format_seconds, format_table
 from tunesmith.errors import TunesmithError
@@ -44,9 +45,10 @@ def run_finetune(recipe: Path, overrides: Sequence[str]) -> RunSummary:
         Recipe.load(recipe, overrides)  # its mistakes are told before anything heavy is imported
         if server is None:
             check_named_server(os.environ["PREFECT_API_URL"])
-        from httpx import HTTPError, HTTPStatusError
+        with uncollected():
+            from httpx import HTTPError, HTTPStatusError
 
-        from tunesmith.flows.finetune import finetune
+            from tunesmith.flows.finetune import finetune
 
         if server is not None:
             server.wait_until_up()

@@ -21,6 +21,7 @@ from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from tunesmith.cli.importing import uncollected
 from tunesmith.errors import TunesmithError
 from tunesmith.home import Home
 
@@ -194,9 +195,12 @@ def _stop_with_parent() -> None:
 def _serve(descriptor: int) -> None:
     os.environ.update({"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"})
     threading.Thread(target=_stop_with_parent, daemon=True).start()
-    import uvicorn
+    with uncollected():
+        import uvicorn
+        from prefect.server.api.server import create_app
 
-    uvicorn.run("prefect.server.api.server:create_app", factory=True, fd=descriptor, log_level="critical")
+        app = create_app()
+    uvicorn.run(app, fd=descriptor, log_level="critical")
 
 
 if __name__ == "__main__":

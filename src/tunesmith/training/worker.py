@@ -8,6 +8,7 @@ that train together; the first speaks for all.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import select
@@ -67,6 +68,7 @@ def _train(job: Job, rank: int, reporter: Reporter) -> None:
     reporter.enter("loading")
     # By name: the code identity of a training holds the engine that it names, and not the other.
     engine = importlib.import_module(f"tunesmith.training.{job.train.engine}")
+    gc.freeze()  # Trainer looks for garbage before its first step: a second, with all that was imported
     with join(job, rank):
         trained = engine.run(job, reporter)
     if rank == 0:

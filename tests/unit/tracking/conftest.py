@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from databases import copy_mlflow_database
 from tracked_candidate import TrackedCandidate
 from tunesmith.environment import MLFLOW_ENVIRONMENT
-from tunesmith.tracking.client import mlflow_client
 from tunesmith.tracking.config import TrackingConfig
 
 
@@ -23,19 +22,10 @@ def _quiet_mlflow():
         yield
 
 
-@pytest.fixture(scope="session")
-def template_database(tmp_path_factory) -> Path:
-    """An empty MLflow database: creating one takes seconds, copying it none."""
-    database = tmp_path_factory.mktemp("template") / "mlflow.db"
-    with mlflow_client(TrackingConfig(uri=f"sqlite:///{database}", experiment="template")):
-        return database
-
-
 @pytest.fixture
-def tracking(tmp_path, template_database) -> TrackingConfig:
+def tracking(tmp_path) -> TrackingConfig:
     database = tmp_path / "home" / "mlflow.db"
-    database.parent.mkdir()
-    shutil.copyfile(template_database, database)
+    copy_mlflow_database(database)
     return TrackingConfig(uri=f"sqlite:///{database}", experiment="sentiment")
 
 
@@ -60,10 +50,3 @@ def unused_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def pytest_collection_modifyitems(items):
-    """MLflow 3.17 calls what SQLAlchemy 2.1 deprecates; drop this with the next MLflow."""
-    for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
-            item.add_marker(pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"))

@@ -377,13 +377,11 @@ def test_a_password_in_the_uri_is_in_no_key_and_no_message(candidates, unused_po
 
 
 @pytest.mark.parametrize("stride", [4, pytest.param(1, marks=pytest.mark.slow)])
-def test_killed_anywhere_and_started_again_ends_with_one_run_and_one_version(
-    candidates, template_database, tmp_path, stride
-):
+def test_killed_anywhere_and_started_again_ends_with_one_run_and_one_version(candidates, tracking, tmp_path, stride):
     first = candidates.make("first", 0.8)
     job = tmp_path / "job.json"
     job.write_text(json.dumps(describe(first)))
-    answer = run_script("killed_registration.py", job, template_database, tmp_path / "killed", stride)
+    answer = run_script("killed_registration.py", job, tracking.database(), tmp_path / "killed", stride)
     assert answer.stderr == ""
     outcomes = [json.loads(line) for line in answer.stdout.splitlines()]
     assert len(outcomes) > 14 / stride

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 from collections.abc import Callable, Iterator
@@ -87,6 +88,8 @@ def train_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
     from accelerate.state import AcceleratorState, PartialState
 
     monkeypatch.setattr("tunesmith.training.precision._CPUINFO", tmp_path / "no-cpuinfo")
+    gc.collect()
+    gc.freeze()  # Trainer looks for garbage in all that there is, seconds a training
 
     def train(job: Job, reporter_class: type[Reporter] = Reporter) -> None:
         from tunesmith.training.trained import save_result

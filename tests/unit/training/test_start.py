@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from champions import CLASSIFICATION, LORA, Retraining, make_rows
+from databases import copy_mlflow_database
 from tiny_models import make_bert
 from tunesmith.data.row_sets import read_rows
 from tunesmith.environment import MLFLOW_ENVIRONMENT
@@ -21,8 +20,6 @@ from tunesmith.kinds.text_generation import TextGeneration
 from tunesmith.modeling.config import LoraConfig
 from tunesmith.tracking.client import mlflow_client
 from tunesmith.tracking.config import TrackingConfig
-
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
 
 OLD, MORE = range(40), range(60)
 """The rows that train; more is appended to the old."""
@@ -36,19 +33,11 @@ def _quiet_mlflow():
         yield
 
 
-@pytest.fixture(scope="session")
-def database(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("template") / "mlflow.db"
-    with mlflow_client(TrackingConfig(uri=f"sqlite:///{path}", experiment="template")):
-        return path
-
-
 @pytest.fixture
-def retraining(tmp_path, bert, database) -> Retraining:
-    (tmp_path / "home").mkdir()
-    copy = tmp_path / "home" / "mlflow.db"
-    shutil.copyfile(database, copy)
-    return Retraining(tmp_path, bert, TrackingConfig(uri=f"sqlite:///{copy}", experiment="sentiment"))
+def retraining(tmp_path, bert) -> Retraining:
+    database = tmp_path / "home" / "mlflow.db"
+    copy_mlflow_database(database)
+    return Retraining(tmp_path, bert, TrackingConfig(uri=f"sqlite:///{database}", experiment="sentiment"))
 
 
 def begun_from(start):
