@@ -39,7 +39,7 @@ def pack_body(model: Any) -> bool:
     """Let a model compute without padding from now on; the shapes of its inputs and of its logits stay what they are.
 
     Args:
-        model: A model of transformers, or of peft around one, in fp32.
+        model: A model of transformers, or of peft around one, in fp32; it is left in training.
 
     Returns:
         Whether its last layer computes the first token of each row alone.
