@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Import without looking for garbage: Prefect's modules make a million objects, all of which stay.
+    """Import without looking for garbage: of the 430,000 objects that Prefect's server begins with, all stay.
 
-    Python would look through them again and again, which takes a fifth of the time.
+    Python would look through them again and again, which takes a tenth to a fifth of the time.
     """
     was_enabled = gc.isenabled()
     gc.disable()
